@@ -1,0 +1,248 @@
+"""The nouns of GenDiv as typed, frozen records.
+
+Everything that is written to disk is one of these. They refuse unknown fields, NaN and infinity, and they never fill
+in a default for something that changes a score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Role = Literal["id", "ood", "ood_hard"]
+Kind = Literal["model", "floor", "ceiling"]
+FinishReason = Literal["stop", "length", "unknown"]
+Cell = tuple[str, float, int]
+"""One place in a task's grid: (doc_id, temperature, sample index)."""
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, closed to unknown fields and to NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class Sampling(Record):
+    """How the outputs were drawn. No field has a default: backends differ in theirs.
+
+    Parameters
+    ----------
+    k
+        Samples a prompt and temperature.
+    temperatures
+        Ascending grid; 0 is greedy decoding.
+    top_p, top_k
+        Nucleus mass in (0, 1] (1 = off) and top-k (0 = off).
+    max_new_tokens
+        Longest output in tokens, the end-of-sequence token included.
+    stop
+        Strings that end an output; they are cut off it.
+    seed
+        Seed of the run; every cell derives its own noise from it.
+    """
+
+    k: Annotated[int, Field(ge=1)]
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0.0)], ...], Field(min_length=1, strict=False)]
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+    top_k: Annotated[int, Field(ge=0)]
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    stop: Annotated[tuple[str, ...], Field(strict=False)]
+    seed: Annotated[int, Field(ge=0)]
+
+    @field_validator("temperatures")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("temperatures must ascend and be distinct")
+        return value
+
+
+class Prompt(Record):
+    """One question of a task: what the model reads, and what the judge may know."""
+
+    task: Name
+    doc_id: Name
+    text: str
+    references: Annotated[tuple[str, ...], Field(strict=False)]
+    doc: dict[str, JsonValue]
+    """The task's own fields, for judges that read more than text (the pocket oracle)."""
+
+
+class Sample(Record):
+    """One output of a model: one line of ``samples/<task>.jsonl``."""
+
+    task: Name
+    doc_id: Name
+    temperature: Annotated[float, Field(ge=0.0)]
+    index: Annotated[int, Field(ge=0)]
+    text: str
+    finish_reason: FinishReason
+    n_tokens: Annotated[int, Field(ge=0)] | None
+    """Generated tokens, the end-of-sequence token included; ``None`` where the source does not tell."""
+
+    @property
+    def cell(self) -> Cell:
+        """The place of this sample in its task's grid."""
+        return (self.doc_id, self.temperature, self.index)
+
+
+class Verdict(Record):
+    """One judge's word on one sample: one line of ``verdicts/<task>.<judge>.jsonl``.
+
+    A failed judgement has ``preference`` None and says why in ``error``; it is asked again on the next run and never
+    becomes a score.
+    """
+
+    task: Name
+    doc_id: Name
+    temperature: Annotated[float, Field(ge=0.0)]
+    index: Annotated[int, Field(ge=0)]
+    key: Annotated[str, Field(min_length=1)]
+    """SHA-256 prefix over the judge's whole configuration, the prompt, the sample and the reference."""
+    preference: Share | None
+    """1 = the sample is preferred to the reference, 0 = the reference is, 1/2 = a tie; the mean over both orders."""
+    orders: Annotated[tuple[Share, ...], Field(strict=False)] = ()
+    """Preference in each presentation order (sample first, reference first); empty where a judge sees no order."""
+    score: float | None = None
+    reference_score: float | None = None
+    """Absolute scores, from judges that have them (oracle, reward model)."""
+    length: Annotated[int, Field(ge=0)]
+    reference_length: Annotated[int, Field(ge=0)]
+    """Characters of the sample and of the reference, for length control."""
+    raw: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    tokens: Annotated[int, Field(ge=0)] = 0
+    error: str | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the sample this verdict is about."""
+        return (self.doc_id, self.temperature, self.index)
+
+
+class TaskIdentity(Record):
+    """Which prompts a task asked, exactly."""
+
+    task: Name
+    role: Role
+    version: Name
+    n_prompts: Annotated[int, Field(ge=1)]
+    prompts_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Identity(Record):
+    """What must be equal for two rows to be compared (the sampling seed is the model's, see ``ModelIdentity``)."""
+
+    suite: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*@v[0-9]+$")]
+    tasks: Annotated[tuple[TaskIdentity, ...], Field(min_length=1, strict=False)]
+    sampling: Sampling | None
+    """None for outputs made elsewhere, whose decoding is not known."""
+    judge: Name
+    judge_sha256: str
+    encoder: str
+
+
+class ModelIdentity(Record):
+    """What must be equal as well to resume or merge one run."""
+
+    id: Name
+    revision: str | None
+    weights_sha256: str | None
+    dtype: str | None
+    chat_template_sha256: str | None
+    seed: int | None
+
+
+class ModelCard(Record):
+    """What the submitter declares about a model."""
+
+    method: str | None = None
+    base_model: str | None = None
+    trained_on: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """Tasks or data sets trained on; None = not declared."""
+    note: str | None = None
+
+
+class Manifest(Record):
+    """``run.json``: what a run is, and how it came about."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    """The row's name on the board."""
+    kind: Kind
+    identity: Identity
+    model: ModelIdentity
+    card: ModelCard = ModelCard()
+    record: dict[str, JsonValue] = {}
+    """Commit, packages, hardware, wall time: shown, never compared."""
+
+
+class Estimate(Record):
+    """One number with its interval."""
+
+    metric: Name
+    task: str
+    role: Literal["id", "ood", "ood_hard", "gap"]
+    temperature: Annotated[float, Field(ge=0.0)]
+    value: float
+    low: float
+    high: float
+    method: Name
+    """Which of ``intervals`` is printed as (low, high)."""
+    n: Annotated[int, Field(ge=1)]
+    """Prompts the estimate rests on."""
+    intervals: dict[str, Annotated[tuple[float, float], Field(strict=False)]]
+
+
+class Flag(Record):
+    """A reason why a row is shown but not ranked."""
+
+    code: Name
+    text: str
+
+
+class Scores(Record):
+    """``scores.json``: everything the board needs of a run, derived from its samples and verdicts."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    kind: Kind
+    identity: Identity
+    model: ModelIdentity
+    card: ModelCard
+    estimates: Annotated[tuple[Estimate, ...], Field(strict=False)]
+    doc_ids: dict[str, Annotated[tuple[str, ...], Field(strict=False)]]
+    """Task → its prompts, in the order of every per-prompt list."""
+    per_prompt: dict[str, dict[str, dict[str, Annotated[tuple[float | None, ...], Field(strict=False)]]]]
+    """Task → temperature → metric → one value a prompt, kept to 1e-6.
+
+    Their mean is the estimate and their covariance over n its variance: the plain values for a mean over prompts,
+    jackknife pseudo-values for a statistic of the whole set. Temperatures are written as ``str(float)``.
+    """
+    flags: Annotated[tuple[Flag, ...], Field(strict=False)] = ()
+    absent: dict[str, str] = {}
+    """Metric → why this run has none."""
+    notes: dict[str, JsonValue] = {}
+    """Facts to show beside the numbers, such as the share of texts over the encoder's limit."""
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a JSON value that hashes are taken of: sorted keys, no spaces, UTF-8 kept."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(value: Any) -> str:
+    """Hexadecimal SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def prompts_sha256(prompts: list[Prompt]) -> str:
+    """Hash of what a task asks: ids, texts and references, in order."""
+    return sha256_of([[prompt.doc_id, prompt.text, list(prompt.references)] for prompt in prompts])

@@ -1,0 +1,188 @@
+"""A run folder on disk: ``run.json``, ``samples/``, ``verdicts/``, ``scores.json``.
+
+Readers tell a user exactly which line is wrong. Whole files are written to a temporary name and renamed; logs are
+append-only, and only their last, unfinished line may ever be dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.records import Manifest, Record, Sample, Scores, Verdict
+
+R = TypeVar("R", bound=Record)
+
+
+class Run:
+    """Paths and readers of one run folder.
+
+    Parameters
+    ----------
+    folder
+        The run's folder; it need not exist yet.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def manifest_path(self) -> Path:
+        """``run.json``."""
+        return self.folder / "run.json"
+
+    @property
+    def scores_path(self) -> Path:
+        """``scores.json``."""
+        return self.folder / "scores.json"
+
+    def samples_path(self, task: str) -> Path:
+        """``samples/<task>.jsonl``."""
+        return self.folder / "samples" / f"{task}.jsonl"
+
+    def verdicts_path(self, task: str, judge: str) -> Path:
+        """``verdicts/<task>.<judge>.jsonl``."""
+        return self.folder / "verdicts" / f"{task}.{judge}.jsonl"
+
+    def manifest(self) -> Manifest:
+        """Read ``run.json``; a missing or malformed one is a `UserError`."""
+        return read_json(self.manifest_path, Manifest, mend="is this a run folder? `gendiv sample` makes one")
+
+    def samples(self, task: str) -> list[Sample]:
+        """Read all samples of a task."""
+        return read_jsonl(self.samples_path(task), Sample, mend="run `gendiv sample` again to finish it")
+
+    def verdicts(self, task: str, judge: str) -> list[Verdict]:
+        """Read all verdicts of a judge on a task."""
+        return read_jsonl(self.verdicts_path(task, judge), Verdict, mend="run `gendiv judge` on the run first")
+
+    def scores(self) -> Scores:
+        """Read ``scores.json``."""
+        return read_json(self.scores_path, Scores, mend="run `gendiv score` on the run first")
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first complaint of a validation, as ``field: what``."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    return f"{field}: {problem['msg']}" if field else str(problem["msg"])
+
+
+def read_json(path: Path, record: type[R], *, mend: str) -> R:
+    """Read one record from a JSON file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, empty, not UTF-8 JSON, or not such a record.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no such file; {mend}", where=path) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 at byte {error.start}", where=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
+    if not text.strip():
+        raise UserError(f"the file is empty; {mend}", where=path)
+    try:
+        return record.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"not a valid {record.__name__}: {first_problem(error)}", where=path) from None
+
+
+def read_jsonl(path: Path, record: type[R], *, mend: str) -> list[R]:
+    """Read every line of a JSONL file as one record.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or empty, or names the first line that is not such a record; the last line counts as
+        cut off when it has no line end.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no such file; {mend}", where=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
+    if not data.strip():
+        raise UserError(f"the file is empty; {mend}", where=path)
+    lines = data.split(b"\n")
+    if lines[-1]:
+        raise UserError(f"the last line is cut off; {mend}", where=f"{path}:{len(lines)}")
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            records.append(record.model_validate_json(line))
+        except ValidationError as error:
+            raise UserError(
+                f"not a valid {record.__name__}: {first_problem(error)}", where=f"{path}:{number}"
+            ) from None
+    return records
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a whole file so that a reader sees the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write one record as indented JSON."""
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+
+
+def drop_cut_off_line(path: Path) -> int:
+    """Remove an unfinished last line that a killed writer left; returns the bytes dropped."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        data = file.read()
+        keep = data.rfind(b"\n") + 1
+        if keep < len(data):
+            file.truncate(keep)
+        return len(data) - keep
+
+
+class Appender:
+    """An append-only JSONL log that is flushed to disk after every batch."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+
+    def append(self, records: list[R]) -> None:
+        """Write records as lines, then flush them to the disk."""
+        self._file.write(b"".join(record.model_dump_json().encode() + b"\n" for record in records))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the log."""
+        self._file.close()
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[Appender]:
+    """Open an `Appender` for the length of a ``with`` block."""
+    appender = Appender(path)
+    try:
+        yield appender
+    finally:
+        appender.close()

@@ -169,7 +169,7 @@ class Appender:
 
     def append(self, records: list[R]) -> None:
         """Write records as lines, then flush them to the disk."""
-        self._file.write(b"".join(record.model_dump_json().encode() + b"\n" for record in records))
+        self._file.write(b"".join(record.model_dump_json(exclude_defaults=True).encode() + b"\n" for record in records))
         self._file.flush()
         os.fsync(self._file.fileno())
 

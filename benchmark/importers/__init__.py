@@ -1,0 +1,1 @@
+"""Outputs made elsewhere, read into ordinary runs: one file a format."""

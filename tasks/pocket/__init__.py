@@ -1,0 +1,1 @@
+"""The pocket suite: a generated world of short posts, with an exact oracle."""

@@ -1,0 +1,315 @@
+"""The ``gendiv`` command. The only file that sees every package, and it imports them when a command needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmark.pipeline import SampleOptions
+    from benchmark.progress import Bars
+    from benchmark.records import Scores
+
+app = typer.Typer(
+    help="Place language models on the generalisation–diversity plane.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
+app.add_typer(importing, name="import")
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A checkpoint folder, a hub id, backend:args for any lm-eval backend, or control:NAME for a floor.",
+    ),
+]
+SuiteName = Annotated[str, typer.Option("--suite", "-s", help="A suite, such as pocket or pocket@v1.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+K = Annotated[int | None, typer.Option("--k", min=1, help="Samples a prompt and temperature.")]
+Temperatures = Annotated[str | None, typer.Option(help='Grid, such as "0.3,0.7,1.0,1.3".')]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Sequences a batch; does not change what is drawn.")]
+Device = Annotated[str | None, typer.Option(help="Device of a Hugging Face model, such as cpu or cuda:0.")]
+Dtype = Annotated[str | None, typer.Option(help="Dtype of a Hugging Face model; default: the checkpoint's.")]
+Chat = Annotated[
+    bool | None, typer.Option("--chat/--no-chat", help="Use the chat template; default: where there is one.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads. More is often slower for small models.")]
+RowName = Annotated[str | None, typer.Option("--name", help="The row's name on the board.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, models, runs and the board.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=1, help="Training seed.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side, one CPU thread each.")] = 2,
+) -> None:
+    """Train the pocket models, sample, judge and score them, and build their board. Resumes where it was stopped."""
+    from reference_models.ladder import climb, findings
+
+    _stay_offline()
+    with _progress() as bars:
+        runs = climb(out, seed=seed, workers=workers, progress=bars.job)
+    scores = [run.scores() for run in runs]
+    _build_board(scores, out / "leaderboard")
+    for finding in findings(scores):
+        print(f"finding: {finding}")
+
+
+@app.command()
+def sample(
+    model: Model,
+    suite: SuiteName,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")],
+    k: K = None,
+    temperatures: Temperatures = None,
+    seed: Seed = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    chat: Chat = None,
+    threads: Threads = 1,
+    name: RowName = None,
+) -> None:
+    """Draw k outputs a prompt and temperature. Kill it at any time: the same command finishes the missing ones."""
+    from benchmark import pipeline
+
+    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name)
+    with _progress() as bars:
+        run = pipeline.sample(model, suite, out, options, bars.stage)
+    print(f"sampled: {run.folder}")
+
+
+@app.command()
+def judge(run: RunFolder) -> None:
+    """Judge every sample of a run that has no verdict yet, against the reference."""
+    from benchmark import pipeline
+    from benchmark.runs import Run
+
+    with _progress() as bars:
+        pipeline.judge(Run(run), bars.stage)
+    print(f"judged: {run}")
+
+
+@app.command()
+def score(run: RunFolder) -> None:
+    """Score a judged run: win rate, gap and diversity, each with its interval."""
+    from benchmark import pipeline
+    from benchmark.runs import Run
+
+    with _progress() as bars:
+        scores = pipeline.score(Run(run), bars.stage)
+    _print_scores(scores)
+
+
+@app.command("run")
+def run_all(
+    model: Model,
+    suite: SuiteName,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; default: runs/SUITE/NAME.")] = None,
+    k: K = None,
+    temperatures: Temperatures = None,
+    seed: Seed = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    chat: Chat = None,
+    threads: Threads = 1,
+    name: RowName = None,
+) -> None:
+    """Sample, judge and score a model."""
+    from benchmark import pipeline
+
+    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name)
+    folder = out or Path("runs") / suite.partition("@")[0] / _folder_name(name or model)
+    with _progress() as bars:
+        run = pipeline.sample(model, suite, folder, options, bars.stage)
+        pipeline.judge(run, bars.stage)
+        scores = pipeline.score(run, bars.stage)
+    _print_scores(scores)
+    print(f"run: {folder}")
+
+
+@importing.command("alpaca-eval")
+def import_alpaca_eval(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="AlpacaEval's results folder.")],
+    out: Annotated[Path, typer.Option(metavar="RUNS_DIR", help="Folder for the runs.")],
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be given several times.")] = None,
+) -> None:
+    """Read AlpacaEval's outputs and verdicts, then score them."""
+    from benchmark import pipeline
+    from benchmark.importers.alpaca_eval import import_results
+
+    with _progress() as bars:
+        seen = 0
+
+        def imported(done: int, total: int) -> None:
+            nonlocal seen
+            bars.stage("importing", done - seen, total)
+            seen = done
+
+        runs = import_results(results, out, models=model, progress=imported)
+        for number, run in enumerate(runs):
+            bars.job("scoring", f"{number + 1} of {len(runs)}", 0, len(runs))
+            if not run.scores_path.exists():
+                pipeline.score(run, lambda stage, done, total, name=run.folder.name: bars.job(name, stage, done, total))
+    for reason in runs.skipped:
+        print(f"skipped {reason}", file=sys.stderr)
+    for run in runs:
+        print(f"imported: {run.folder}")
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Scored runs, or folders that hold them.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the board.")],
+) -> None:
+    """Build tables, the plane and the page from scored runs."""
+    _build_board([run.scores() for folder in runs for run in _find_runs(folder)], out)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["suites", "tasks", "metrics", "judges"], typer.Argument(help="What to list.")],
+) -> None:
+    """List what there is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    header, rows = _listing(what)
+    for column in header:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    from benchmark.suites import load_suites
+
+    if what == "suites":
+        suites = load_suites().values()
+        return ("suite", "title", "description"), [(s.id, s.title, s.description) for s in suites]
+    if what == "tasks":
+        entries = [(suite, entry) for suite in load_suites().values() for entry in suite.tasks]
+        return ("task", "suite", "role", "title"), [(e.task, s.id, e.role, e.title) for s, e in entries]
+    if what == "metrics":
+        from benchmark.metrics.catalog import METRICS
+
+        rows = [(name, metric.meaning, metric.direction, metric.range) for name, metric in METRICS.items()]
+        return ("metric", "meaning", "direction", "range"), rows
+    from benchmark.judging.judge import load_judge_configs
+
+    configs = load_judge_configs().values()
+    return ("judge", "kind", "description"), [(config.judge, config.kind, config.description) for config in configs]
+
+
+def _options(
+    k: int | None,
+    temperatures: str | None,
+    seed: int | None,
+    batch_size: int | None,
+    device: str | None,
+    dtype: str | None,
+    chat: bool | None,
+    threads: int,
+    name: str | None,
+) -> SampleOptions:
+    from benchmark.pipeline import SampleOptions
+
+    try:
+        grid = tuple(float(part) for part in temperatures.split(",")) if temperatures else None
+    except ValueError:
+        raise UserError(f"--temperatures {temperatures!r}: give numbers with commas between, such as 0.3,1.0") from None
+    if grid and not all(0 <= temperature < float("inf") for temperature in grid):
+        raise UserError(f"--temperatures {temperatures!r}: temperatures are finite and not negative")
+    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name)
+
+
+def _folder_name(model: str) -> str:
+    folder = Path(model)
+    name = folder.resolve().name if folder.is_dir() else model
+    return "".join(letter if letter.isalnum() or letter in "-._" else "__" for letter in name)
+
+
+def _find_runs(folder: Path) -> Iterator[Any]:
+    from benchmark.runs import Run
+
+    found = sorted(path.parent for path in folder.rglob("run.json")) if folder.is_dir() else []
+    if not found:
+        raise UserError("no run in it; `gendiv run` or `gendiv import` makes one", where=folder)
+    yield from (Run(path) for path in found)
+
+
+def _build_board(scores: list[Scores], out: Path) -> None:
+    from leaderboard.build import build
+
+    for table in build(scores, out):
+        print(table)
+    print(f"board: {out / 'index.html'}")
+
+
+def _print_scores(scores: Scores) -> None:
+    """Print the headline numbers of one run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmark.suites import HEADLINE_TEMPERATURE
+
+    table = Table("metric", "role", "estimate", "95 % interval", "method", "n", box=None, pad_edge=False)
+    for estimate in scores.estimates:
+        if estimate.temperature == HEADLINE_TEMPERATURE:
+            interval = f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+            cells = (f"{estimate.value:.3f}", interval, estimate.method, str(estimate.n))
+            table.add_row(estimate.metric, estimate.role, *cells)
+    console = Console()
+    console.print(
+        f"{scores.name} on {scores.identity.suite}, temperature {HEADLINE_TEMPERATURE}", style="bold", markup=False
+    )
+    console.print(table)
+    for reason in scores.absent.values():
+        console.print(f"absent: {reason}", markup=False)
+    for flag in scores.flags:
+        console.print(f"flagged, will not be ranked: {flag.text}", markup=False)
+
+
+def _progress() -> Bars:
+    from benchmark.progress import Bars
+
+    return Bars()
+
+
+def _stay_offline() -> None:
+    """Nothing in the demo is fetched; say so to the libraries that would ask."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ.setdefault(name, "1")
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and exit status 2, a bug keeps its traceback."""
+    try:
+        app()
+    except UserError as error:
+        if os.environ.get("GENDIV_TRACEBACK"):
+            raise
+        print(f"gendiv: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("gendiv: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

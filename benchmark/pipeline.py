@@ -1,0 +1,192 @@
+"""The three stages over a run folder, each on its own or in a row: sample, judge, score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.judging.judge import judge_run, load_judge
+from benchmark.provenance import environment
+from benchmark.records import Identity, Manifest, Prompt, Sampling, Scores
+from benchmark.runs import Run, write_atomically, write_record
+from benchmark.sampling.grid import check_grid
+from benchmark.suites import Suite, load_prompts, load_suite, task_identities
+
+Progress = Callable[[str, int, int], None]
+"""(stage, cells done since the last call, cells in all)."""
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What a user may say about sampling; None leaves the suite's or the backend's own."""
+
+    k: int | None = None
+    temperatures: tuple[float, ...] | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    chat: bool | None = None
+    threads: int = 1
+    """CPU threads of torch: one is often the fastest for small models, and never the slow side of oversubscription."""
+    name: str | None = None
+    """Name of the row on the board; None = the checkpoint's."""
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+def sample(
+    model: str, suite_name: str, out: Path, options: SampleOptions | None = None, progress: Progress = silent
+) -> Run:
+    """Draw a model's missing samples into a run folder.
+
+    Parameters
+    ----------
+    model
+        See `benchmark.sampling.model`.
+    suite_name
+        ``name`` or ``name@vN``.
+    out
+        The run folder, new or begun by the same command.
+    options
+        See `SampleOptions`.
+    progress
+        See `Progress`.
+    """
+    from benchmark.sampling.model import build
+    from benchmark.sampling.sampler import sample_run
+
+    options = options or SampleOptions()
+    suite = load_suite(suite_name)
+    prompts = load_prompts(suite)
+    sampling = _sampling(suite, options, control=model.startswith("control:"))
+    run = Run(out)
+    _refuse_strange_folder(run)
+    _set_threads(options.threads)
+    built = build(
+        model,
+        suite,
+        prompts,
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.dtype,
+        chat=options.chat,
+    )
+    manifest = Manifest(
+        name=options.name or built.name,
+        kind=built.kind,
+        identity=identity(suite, prompts, sampling),
+        model=built.sampler.identity(sampling),
+        record=environment(),
+    )
+    total = sum(len(asked) for asked in prompts.values()) * len(sampling.temperatures) * sampling.k
+    started = time.perf_counter()
+    drawn = sample_run(run, built.sampler, manifest, prompts, advance=lambda n: progress("sampling", n, total))
+    if drawn:
+        _add_wall_time(run, time.perf_counter() - started)
+    return run
+
+
+def judge(run: Run, progress: Progress = silent) -> None:
+    """Judge the samples of a run that have no verdict yet, by the suite's own judge."""
+    manifest, suite, prompts = _open(run)
+    _check_grids(run, manifest, suite, prompts)
+    total = sum(len(run.samples(entry.task)) for entry in suite.tasks)
+    judge_run(run, suite, load_judge(suite.judge), prompts, advance=lambda n: progress("judging", n, total))
+
+
+def score(run: Run, progress: Progress = silent) -> Scores:
+    """Score a judged run, write its ``scores.json`` and return it."""
+    from benchmark import scoring
+    from benchmark.metrics.encoder import Encoder
+
+    manifest = run.manifest()
+    suite = load_suite(manifest.identity.suite)
+    prompts = None
+    if not suite.imported:
+        manifest, suite, prompts = _open(run)
+        _check_grids(run, manifest, suite, prompts)
+    samples = {entry.task: run.samples(entry.task) for entry in suite.tasks}
+    verdicts = {entry.task: run.verdicts(entry.task, manifest.identity.judge) for entry in suite.tasks}
+    encoder = Encoder(suite.encoder, progress=lambda done, total: progress("embedding", done, total))
+    scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts)
+    write_atomically(run.scores_path, scores.model_dump_json() + "\n")
+    return scores
+
+
+def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling) -> Identity:
+    """Everything that must be equal for rows of this suite to be compared."""
+    return Identity(
+        suite=suite.id,
+        tasks=task_identities(suite, prompts),
+        sampling=sampling,
+        judge=suite.judge,
+        judge_sha256=load_judge(suite.judge).config.sha256,
+        encoder=suite.encoder,
+    )
+
+
+def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
+    """Read a run's manifest and its suite; refuse a run whose prompts or judge are not this version's."""
+    manifest = run.manifest()
+    suite = load_suite(manifest.identity.suite)
+    prompts = load_prompts(suite)
+    sampling = manifest.identity.sampling
+    if sampling is None:
+        raise UserError("identity.sampling is missing", where=run.manifest_path)
+    expected = identity(suite, prompts, sampling)
+    for field in Identity.model_fields:
+        if getattr(expected, field) != getattr(manifest.identity, field):
+            raise UserError(
+                f"identity.{field} is not that of suite {suite.id} as it is here; sample the run again",
+                where=run.manifest_path,
+            )
+    return manifest, suite, prompts
+
+
+def _check_grids(run: Run, manifest: Manifest, suite: Suite, prompts: dict[str, list[Prompt]]) -> None:
+    assert manifest.identity.sampling is not None
+    for entry in suite.tasks:
+        found = (sample.cell for sample in run.samples(entry.task))
+        doc_ids = [prompt.doc_id for prompt in prompts[entry.task]]
+        check_grid(found, doc_ids, manifest.identity.sampling, where=run.samples_path(entry.task))
+
+
+def _sampling(suite: Suite, options: SampleOptions, *, control: bool) -> Sampling:
+    if suite.sampling is None:
+        raise UserError(f"suite {suite.id} cannot be sampled here")
+    given = {
+        "k": options.k,
+        "temperatures": tuple(sorted(set(options.temperatures))) if options.temperatures else None,
+        "seed": options.seed,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if control:
+        # A control has no temperature; one point is all there is.
+        changes["temperatures"] = (1.0,)
+    return Sampling.model_validate(suite.sampling.model_dump() | changes)
+
+
+def _refuse_strange_folder(run: Run) -> None:
+    if run.folder.is_file() or (run.folder.is_dir() and any(run.folder.iterdir()) and not run.manifest_path.exists()):
+        raise UserError("is there, and is not a run folder; give another --out", where=run.folder)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _add_wall_time(run: Run, seconds: float) -> None:
+    manifest = run.manifest()
+    before = manifest.record.get("sampling_seconds", 0.0)
+    total = round(seconds + (before if isinstance(before, int | float) else 0.0), 1)
+    write_record(
+        run.manifest_path, manifest.model_copy(update={"record": {**manifest.record, "sampling_seconds": total}})
+    )

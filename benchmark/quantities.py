@@ -1,0 +1,205 @@
+"""Every quantity of one task at one temperature, as one value a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import UserError
+from benchmark.metrics import distinct_n, ead, sentence_bert
+from benchmark.metrics.ngrams import count, tokens
+from benchmark.metrics.validity import invalid_reason
+from benchmark.records import Sample, Verdict
+from benchmark.statistics.jackknife import pseudo_values
+from benchmark.suites import Gate
+
+Floats = NDArray[np.float64]
+Statistic = Literal["rate", "mean", "set"]
+"""What a column's mean is: a rate of preferences, a mean over prompts, or a statistic of the whole set."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity of one task at one temperature."""
+
+    metric: str
+    task: str
+    temperature: float
+    statistic: Statistic
+    values: Floats
+    """[n], NaN = missing. For a set statistic its jackknife pseudo-values, so that mean and variance serve alike."""
+
+    @property
+    def present(self) -> Floats:
+        """The values that are not missing."""
+        return self.values[np.isfinite(self.values)]
+
+
+class TaskGrid:
+    """A task's samples and verdicts as arrays [prompts, temperatures, k].
+
+    Parameters
+    ----------
+    samples
+        A complete grid.
+    verdicts
+        Of any of these samples; a later line of the log supersedes an earlier one.
+
+    Raises
+    ------
+    UserError
+        If the samples are no full grid, or a verdict has no sample.
+    """
+
+    def __init__(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
+        self.doc_ids = sorted({sample.doc_id for sample in samples}, key=_natural)
+        self.temperatures = sorted({sample.temperature for sample in samples})
+        self.k = 1 + max(sample.index for sample in samples)
+        shape = (len(self.doc_ids), len(self.temperatures), self.k)
+        row = {doc_id: number for number, doc_id in enumerate(self.doc_ids)}
+        level = {temperature: number for number, temperature in enumerate(self.temperatures)}
+        self.samples = np.empty(shape, dtype=object)
+        for sample in samples:
+            self.samples[row[sample.doc_id], level[sample.temperature], sample.index] = sample
+        if any(sample is None for sample in self.samples.flat):
+            raise UserError(f"task {samples[0].task}: the grid of samples is not complete; run `gendiv sample` again")
+        self.verdicts = np.empty(shape, dtype=object)
+        for verdict in verdicts:
+            if verdict.doc_id not in row or verdict.temperature not in level or verdict.index >= self.k:
+                raise UserError(f"task {verdict.task}: the verdict on {verdict.cell} has no sample")
+            self.verdicts[row[verdict.doc_id], level[verdict.temperature], verdict.index] = verdict
+
+
+def columns(
+    grid: TaskGrid,
+    level: int,
+    *,
+    task: str,
+    gate: Gate,
+    prompts: Mapping[str, str],
+    embeddings: NDArray[np.float32],
+    place: Mapping[str, int],
+) -> list[Column]:
+    """Compute every quantity at one temperature.
+
+    Parameters
+    ----------
+    grid, level
+        The task's grid and the number of the temperature in it.
+    task
+        The task's name.
+    gate
+        The suite's quality gate.
+    prompts
+        Doc id → prompt text, for the gate's copy test; may be empty.
+    embeddings, place
+        Unit rows of all different texts of the run, and the row of each.
+    """
+    samples, verdicts = grid.samples[:, level], grid.verdicts[:, level]
+    n, k = samples.shape
+    texts = [sample.text for sample in samples.flat]
+    vectors = embeddings[[place[text] for text in texts]].reshape(n, k, -1)
+    valid = _valid(grid.doc_ids, samples, verdicts, prompts, gate.minimum_score.get(task))
+    words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
+
+    means = {
+        f"valid_share_{gate.name}": sentence_bert.valid_share(valid),
+        "length_words": words.lengths.reshape(n, k).mean(axis=1),
+        "empty_share": np.array([not text.strip() for text in texts]).reshape(n, k).mean(axis=1),
+        "cut_off_share": _cut_off_share(samples),
+    }
+    if k > 1:
+        prompt = np.repeat(np.arange(n), k)
+        counts, counts_rlfh = count(words, prompt), count(rlfh, prompt)
+        means |= {
+            "ead_per_input": ead.per_input(counts),
+            "ead_rlfh_per_input": ead.per_input(counts_rlfh, short="zero"),
+            "distinct_per_input": distinct_n.per_input(counts),
+            "sbert_per_input": sentence_bert.per_input(vectors),
+            f"effective_per_input_{gate.name}": sentence_bert.effective(vectors, valid),
+            f"conditional_per_input_{gate.name}": sentence_bert.conditional(vectors, valid),
+        }
+    sets = {}
+    if n > 2:
+        slot = np.tile(np.arange(k), n)
+        counts, counts_rlfh = count(words, slot), count(rlfh, slot)
+        effective = [sentence_bert.effective_across_input(vectors[:, j], valid[:, j]) for j in range(k)]
+        sets = {
+            "ead_across_input": _over_slots(*ead.across_input(counts)),
+            "ead_rlfh_across_input": _over_slots(*ead.across_input(counts_rlfh, short="zero")),
+            "distinct_across_input": _over_slots(*distinct_n.across_input(counts)),
+            "sbert_across_input": _over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
+            f"effective_across_input_{gate.name}": _over_slots(
+                np.array([value for value, _ in effective]), np.array([without for _, without in effective])
+            ),
+        }
+    temperature = grid.temperatures[level]
+    return [
+        Column("win_rate", task, temperature, "rate", _preferences(verdicts)),
+        *(Column(metric, task, temperature, "mean", values) for metric, values in means.items()),
+        *(Column(metric, task, temperature, "set", values) for metric, values in sets.items()),
+    ]
+
+
+def _natural(doc_id: str) -> tuple[int, int, str]:
+    """Sort numbers as numbers: "10" after "9"."""
+    return (0, int(doc_id), "") if doc_id.isdecimal() else (1, 0, doc_id)
+
+
+def _preferences(verdicts: NDArray[np.object_]) -> Floats:
+    """Mean preference of each prompt over the samples that have one; NaN where none has."""
+    means = np.full(len(verdicts), np.nan)
+    for row, group in enumerate(verdicts):
+        found = [verdict.preference for verdict in group if verdict is not None and verdict.preference is not None]
+        if found:
+            means[row] = np.mean(found)
+    return means
+
+
+def _valid(
+    doc_ids: Sequence[str],
+    samples: NDArray[np.object_],
+    verdicts: NDArray[np.object_],
+    prompts: Mapping[str, str],
+    minimum: float | None,
+) -> NDArray[np.bool_]:
+    """Which samples pass the gate: an answer at all and, where the gate has a threshold, good enough."""
+    valid = np.empty(samples.shape, dtype=bool)
+    for (row, slot), sample in np.ndenumerate(samples):
+        passes = invalid_reason(prompts.get(doc_ids[row], ""), sample.text, sample.finish_reason) is None
+        if passes and minimum is not None:
+            verdict = verdicts[row, slot]
+            passes = verdict is not None and verdict.score is not None and verdict.score >= minimum
+        valid[row, slot] = passes
+    return valid
+
+
+def _cut_off_share(samples: NDArray[np.object_]) -> Floats:
+    """Share of each prompt's outputs that the budget cut off; NaN where the backend does not say how they ended."""
+    reasons = np.array([[sample.finish_reason for sample in row] for row in samples])
+    return np.asarray(np.where((reasons == "unknown").any(axis=1), np.nan, (reasons == "length").mean(axis=1)))
+
+
+def _over_slots(values: Floats, without: Floats) -> Floats:
+    """Average a set statistic over the k slots and take pseudo-values.
+
+    Each slot is a set of one output a prompt, so slots are k estimates of one quantity, and leaving a prompt out
+    leaves it out of all of them.
+
+    Parameters
+    ----------
+    values
+        [k].
+    without
+        [k, n], or [n · k] with texts numbered prompt by prompt.
+    """
+    k = len(values)
+    left_out = (without if without.ndim == 2 else without.reshape(-1, k).T).mean(axis=0)
+    full = float(values.mean())
+    if not (np.isfinite(full) and np.isfinite(left_out).all()):
+        return np.full(len(left_out), np.nan)
+    return pseudo_values(full, left_out)

@@ -1,0 +1,114 @@
+"""Every other lm-eval backend, through its own ``generate_until``.
+
+That signature returns bare strings, so the finish reason is ``unknown`` and tokens are counted by tokenising again.
+Where a backend takes a seed, each cell gets its own: lm-eval's API models otherwise send the same one with every
+request, and k samples collapse into one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
+from benchmark.sampling.noise import generator
+from benchmark.sampling.sampler import Request
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+
+class GenerateUntilSampler:
+    """Samples from any model that lm-eval builds.
+
+    Parameters
+    ----------
+    lm
+        The model as lm-eval built it.
+    backend
+        Its name in lm-eval's registry.
+    args
+        The arguments it was built with.
+    batch_size
+        Requests handed to lm-eval at once (what is lost when killed); the backend batches them as it likes.
+    chat
+        Send prompts as a chat; None = where the backend is a chat one.
+    """
+
+    def __init__(self, lm: LM, backend: str, args: str, *, batch_size: int, chat: bool | None = None) -> None:
+        self.lm, self.backend, self.args, self.batch_size = lm, backend, args, batch_size
+        self.chat = "chat" in backend if chat is None else chat
+        self.seeded = backend == "vllm" or any("api_models" in base.__module__ for base in type(lm).__mro__)
+
+    def identity(self, sampling: Sampling) -> ModelIdentity:
+        """Identify the model by backend and arguments: a served model's weights cannot be seen."""
+        template = getattr(getattr(self.lm, "tokenizer", None), "chat_template", None) if self.chat else None
+        return ModelIdentity(
+            id=f"{self.backend}:{self.args}",
+            revision=None,
+            weights_sha256=None,
+            dtype=None,
+            chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
+            seed=sampling.seed,
+        )
+
+    def order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Keep the task's order; lm-eval sorts inside a batch."""
+        return list(prompts)
+
+    def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
+        """Ask for all cells of a batch at once."""
+        from lm_eval.api.instance import Instance
+
+        instances = [
+            Instance(
+                request_type="generate_until",
+                doc=request.prompt.doc,
+                arguments=(self._context(request.prompt), self._arguments(request, sampling)),
+                idx=number,
+            )
+            for number, request in enumerate(requests)
+        ]
+        texts = self.lm.generate_until(instances, disable_tqdm=True)
+        if len(texts) != len(requests):
+            raise UserError(f"backend {self.backend} answered {len(texts)} of {len(requests)} requests")
+        return [
+            Sample(
+                task=request.prompt.task,
+                doc_id=request.prompt.doc_id,
+                temperature=request.temperature,
+                index=request.index,
+                text=str(text),
+                finish_reason="unknown",
+                n_tokens=self._count(str(text)),
+            )
+            for request, text in zip(requests, texts, strict=True)
+        ]
+
+    def _context(self, prompt: Prompt) -> str:
+        if not self.chat:
+            return prompt.text
+        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt.text}]))
+
+    def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "do_sample": request.temperature > 0,
+            "temperature": request.temperature,
+            "top_p": sampling.top_p,
+            "max_gen_toks": sampling.max_new_tokens,
+            "until": list(sampling.stop),
+        }
+        # OpenAI's protocol has no top_k, and its servers take its absence for "off"; everywhere else 0 must be said.
+        if sampling.top_k or not self.seeded:
+            arguments["top_k"] = sampling.top_k
+        if self.seeded:
+            # The same for every prompt: lm-eval runs one group of requests for each distinct set of arguments.
+            rng = generator(sampling.seed, request.prompt.task, "", request.temperature, request.index)
+            arguments["seed"] = int(rng.integers(2**31))
+        return arguments
+
+    def _count(self, text: str) -> int | None:
+        encode = getattr(getattr(self.lm, "tokenizer", None), "encode", None)
+        return len(encode(text)) if encode is not None else None

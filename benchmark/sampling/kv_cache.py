@@ -1,0 +1,159 @@
+"""In-process sampling from a causal language model: prefill a prompt once, expand its KV cache n ways, decode.
+
+This file needs torch and transformers alone; the trainers draw their rollouts with it.
+
+How it differs from ``model.generate``: every sampling field is explicit (transformers fills in ``top_k=50`` and
+whatever ``generation_config.json`` says), the noise comes from the caller, and finished rows leave the batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Continuation(NamedTuple):
+    """One sampled output."""
+
+    tokens: list[int]
+    """Generated tokens; ends with an end-of-sequence token exactly if ``finished`` by one."""
+    finished: bool
+    """True if an end-of-sequence token or a stop condition ended it, False if the budget did."""
+
+
+def draw(
+    logits: torch.Tensor, temperature: torch.Tensor, uniform: torch.Tensor, *, top_p: float, top_k: int
+) -> torch.Tensor:
+    """Draw one token a row by inverting the cumulative distribution at ``uniform``.
+
+    Parameters
+    ----------
+    logits
+        [rows, vocabulary].
+    temperature
+        [rows]; 0 takes the most likely token.
+    uniform
+        [rows], in [0, 1).
+    top_p, top_k
+        Nucleus mass (1 = off) and number of most likely tokens kept (0 = off; ties at the edge are kept).
+
+    Returns
+    -------
+    torch.Tensor
+        int64 [rows].
+    """
+    # Double precision: a cumulative sum over 100,000 tokens in fp32 is off by more than a rare token's probability.
+    logits = logits if logits.device.type == "mps" else logits.double()
+    scaled = logits / torch.where(temperature > 0, temperature, 1.0).to(logits)[:, None]
+    if 0 < top_k < scaled.shape[-1]:
+        edge = scaled.topk(top_k, dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < edge, -torch.inf)
+    probabilities = scaled.softmax(dim=-1)
+    if top_p < 1:
+        descending, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        # A token stays while the mass before it is below top_p, so the first one always stays.
+        dropped = descending.cumsum(dim=-1) - descending >= top_p
+        probabilities = probabilities.masked_fill(dropped.gather(-1, order.argsort(dim=-1)), 0.0)
+    cumulative = probabilities.cumsum(dim=-1)
+    # Times the total, which is 1 only up to rounding and less under top-p.
+    target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
+    sampled = torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return torch.where(temperature.to(logits.device) > 0, sampled, logits.argmax(dim=-1))
+
+
+@torch.inference_mode()
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    temperatures: Sequence[float],
+    uniforms: torch.Tensor,
+    *,
+    eos_token_ids: Sequence[int],
+    pad_token_id: int,
+    top_p: float,
+    top_k: int,
+    stop: Callable[[list[int]], bool] | None = None,
+) -> list[Continuation]:
+    """Sample a batch of continuations.
+
+    Parameters
+    ----------
+    model
+        A transformers causal language model in evaluation mode.
+    prompts
+        Token ids of each distinct prompt; none may be empty.
+    rows
+        For each continuation wanted, the number of its prompt.
+    temperatures
+        One for each row.
+    uniforms
+        [rows, max_new_tokens], in [0, 1): the noise, and the budget.
+    eos_token_ids
+        Tokens that end an output.
+    pad_token_id
+        Fills the left of shorter prompts; never read by the model.
+    top_p, top_k
+        See `draw`.
+    stop
+        Called with a row's tokens after each step; True ends the row.
+
+    Returns
+    -------
+    list of Continuation
+        One for each row, in the order of ``rows``.
+    """
+    device = model.device
+    accepts = set(inspect.signature(model.forward).parameters)
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad_token_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for number, prompt in enumerate(prompts):
+        ids[number, longest - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        mask[number, longest - len(prompt) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+
+    def forward(tokens: torch.Tensor, positions: torch.Tensor, **kwargs: Any) -> Any:
+        # Positions are stated because left padding would shift learned and rotary ones alike.
+        if "position_ids" in accepts:
+            kwargs["position_ids"] = positions
+        if "logits_to_keep" in accepts:
+            kwargs["logits_to_keep"] = 1
+        return model(input_ids=tokens, use_cache=True, **kwargs)
+
+    out = forward(ids, (mask.cumsum(-1) - 1).clamp(min=0), attention_mask=mask)
+    cache = out.past_key_values
+    index = torch.tensor(rows, dtype=torch.long, device=device)
+    cache.batch_select_indices(index)
+    logits, mask = out.logits[:, -1][index], mask[index]
+    lengths = mask.sum(-1)
+    temperature = torch.tensor(temperatures, dtype=torch.float64).to(device, logits.dtype)
+    noise = uniforms.to(device)
+    eos = torch.tensor(list(eos_token_ids), dtype=torch.long, device=device)
+
+    tokens: list[list[int]] = [[] for _ in rows]
+    finished = [False] * len(rows)
+    active = list(range(len(rows)))
+    for step in range(uniforms.shape[1]):
+        drawn = draw(logits, temperature, noise[:, step], top_p=top_p, top_k=top_k)
+        ended = torch.isin(drawn, eos).tolist()
+        for place, (row, token) in enumerate(zip(active, drawn.tolist(), strict=True)):
+            if not finished[row]:
+                tokens[row].append(token)
+                finished[row] = ended[place] or (stop is not None and stop(tokens[row]))
+        alive = [place for place, row in enumerate(active) if not finished[row]]
+        if not alive or step == uniforms.shape[1] - 1:
+            break
+        # Dropping rows copies the cache, so wait until a quarter of the batch is dead weight.
+        if len(alive) <= 0.75 * len(active):
+            keep = torch.tensor(alive, dtype=torch.long, device=device)
+            cache.batch_select_indices(keep)
+            drawn, mask, lengths, temperature, noise = (x[keep] for x in (drawn, mask, lengths, temperature, noise))
+            active = [active[place] for place in alive]
+        mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+        out = forward(drawn[:, None], (lengths + step)[:, None], attention_mask=mask, past_key_values=cache)
+        cache, logits = out.past_key_values, out.logits[:, -1]
+    return [Continuation(tokens[row], finished[row]) for row in range(len(rows))]

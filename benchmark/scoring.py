@@ -1,0 +1,220 @@
+"""Samples and verdicts → scores. Pure but for the sentence encoder: the same files give the same bytes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import UserError
+from benchmark.flags import facts_of, flags_of
+from benchmark.quantities import Column, Floats, TaskGrid, columns
+from benchmark.records import Estimate, Flag, Manifest, Prompt, Sample, Scores, Verdict
+from benchmark.statistics.bootstrap import bootstrap, weights
+from benchmark.statistics.intervals import Interval, t_interval, welch
+from benchmark.statistics.win_rate import win_rates
+from benchmark.suites import Suite
+
+RESAMPLES = 10_000
+BOOTSTRAP_SEED = 20231010
+
+PerPrompt = dict[str, dict[str, dict[str, tuple[float | None, ...]]]]
+
+
+class TextEncoder(Protocol):
+    """What scoring needs of a sentence encoder."""
+
+    @property
+    def identity(self) -> str:
+        """Name that the suite version pins."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed: unit rows [len(texts), d]."""
+
+    def truncated_share(self, texts: Sequence[str]) -> float:
+        """Share of different texts over the encoder's token limit."""
+
+
+def score(
+    manifest: Manifest,
+    suite: Suite,
+    samples: Mapping[str, Sequence[Sample]],
+    verdicts: Mapping[str, Sequence[Verdict]],
+    encoder: TextEncoder,
+    prompts: Mapping[str, Sequence[Prompt]] | None = None,
+) -> Scores:
+    """Score a run.
+
+    Parameters
+    ----------
+    manifest
+        What the run is.
+    suite
+        The suite, of the very version that the manifest names.
+    samples, verdicts
+        Task → records; the grid of samples is complete (see `sampling.grid.check_grid`).
+    encoder
+        The suite's sentence encoder.
+    prompts
+        Task → prompts, for the text gate's copy test; None where they are not ours to ship.
+
+    Returns
+    -------
+    Scores
+        Every estimate with all its intervals, and the per-prompt values that the board pairs.
+
+    Raises
+    ------
+    UserError
+        If a verdict has no sample, or a task has no verdict at all.
+    """
+    texts = sorted({sample.text for group in samples.values() for sample in group})
+    embeddings = encoder.encode(texts)
+    place = {text: number for number, text in enumerate(texts)}
+    found: list[Column] = []
+    flags: list[Flag] = []
+    doc_ids: dict[str, tuple[str, ...]] = {}
+    facts: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    for entry in suite.tasks:
+        grid = TaskGrid(samples[entry.task], verdicts.get(entry.task, ()))
+        asked = {prompt.doc_id: prompt.text for prompt in prompts[entry.task]} if prompts else {}
+        part = [
+            column
+            for level in range(len(grid.temperatures))
+            for column in columns(
+                grid, level, task=entry.task, gate=suite.gate, prompts=asked, embeddings=embeddings, place=place
+            )
+        ]
+        if not any(len(column.present) for column in part if column.metric == "win_rate"):
+            raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
+        found += part
+        doc_ids[entry.task] = tuple(grid.doc_ids)
+        facts[entry.task] = facts_of(grid)
+        flags += flags_of(facts[entry.task], suite, entry.title)
+        if grid.k == 1:
+            absent["per_input"] = "diversity per input needs several outputs a prompt; these runs have one"
+    return Scores(
+        name=manifest.name,
+        kind=manifest.kind,
+        identity=manifest.identity,
+        model=manifest.model,
+        card=manifest.card,
+        estimates=(*_estimates(found, suite), *_gaps(found, suite)),
+        doc_ids=doc_ids,
+        per_prompt=_per_prompt(found),
+        flags=tuple(flags),
+        absent=absent,
+        notes={
+            "tasks": facts,
+            "encoder": {
+                "name": encoder.identity,
+                "different_texts": len(texts),
+                "share_over_token_limit": encoder.truncated_share(texts),
+            },
+            "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
+            "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
+            "record": dict(manifest.record),
+        },
+    )
+
+
+def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
+    """Mean and intervals of every column that has enough values for one."""
+    resampled = _resampled(found)
+    estimates = []
+    for number, column in enumerate(found):
+        values = column.present
+        plain = t_interval(values) if len(values) else None
+        if plain is None:
+            continue
+        if column.statistic == "rate":
+            rate = win_rates(values[:, None], _weights(len(values)))[0]
+            intervals, printed = rate.intervals, rate.method
+        elif column.statistic == "set":
+            intervals, printed = {"jackknife_t": plain}, "jackknife_t"
+        else:
+            intervals, printed = {"t": plain, **resampled.get(number, {})}, "t"
+        estimates.append(
+            Estimate(
+                metric=column.metric,
+                task=column.task,
+                role=suite.role_of(column.task),
+                temperature=column.temperature,
+                value=float(values.mean()),
+                low=intervals[printed].low,
+                high=intervals[printed].high,
+                method=printed,
+                n=len(values),
+                intervals={name: tuple(interval) for name, interval in intervals.items()},
+            )
+        )
+    return estimates
+
+
+def _resampled(found: Sequence[Column]) -> dict[int, dict[str, Interval]]:
+    """Bootstrap intervals of the means, all columns over the same number of prompts in one matrix product."""
+    groups: dict[int, list[int]] = {}
+    for number, column in enumerate(found):
+        if column.statistic == "mean" and len(column.present):
+            groups.setdefault(len(column.present), []).append(number)
+    intervals: dict[int, dict[str, Interval]] = {}
+    for n, numbers in groups.items():
+        result = bootstrap(np.column_stack([found[number].present for number in numbers]), _weights(n))
+        if result is not None:
+            for place, number in enumerate(numbers):
+                intervals[number] = {
+                    name: Interval(float(ends[0, place]), float(ends[1, place]))
+                    for name, ends in zip(result._fields, result, strict=True)
+                }
+    return intervals
+
+
+def _gaps(found: Sequence[Column], suite: Suite) -> list[Estimate]:
+    """ID − OOD win rate at each temperature, by Welch: the two roles have different prompts."""
+    rates: dict[tuple[str, float], Floats] = {
+        (suite.role_of(column.task), column.temperature): column.present
+        for column in found
+        if column.metric == "win_rate"
+    }
+    gaps = []
+    for (role, temperature), inside in rates.items():
+        outside = rates.get(("ood", temperature))
+        if role != "id" or outside is None or not len(inside) or not len(outside):
+            continue
+        gap = welch(inside, outside)
+        if gap.interval is not None:
+            gaps.append(
+                Estimate(
+                    metric="win_rate",
+                    task="",
+                    role="gap",
+                    temperature=temperature,
+                    value=gap.estimate,
+                    low=gap.interval.low,
+                    high=gap.interval.high,
+                    method="welch",
+                    n=len(inside) + len(outside),
+                    intervals={"welch": tuple(gap.interval)},
+                )
+            )
+    return gaps
+
+
+@functools.lru_cache(maxsize=8)
+def _weights(n: int) -> NDArray[Any]:
+    """One matrix of resample weights for each number of prompts, shared by all columns: paired by construction."""
+    return cast("NDArray[Any]", weights(n, RESAMPLES, BOOTSTRAP_SEED))
+
+
+def _per_prompt(found: Sequence[Column]) -> PerPrompt:
+    """Per-prompt values to 1e-6, so that builds on other machines give equal bytes."""
+    cache: PerPrompt = {}
+    for column in found:
+        if len(column.present):
+            values = tuple(None if np.isnan(value) else round(float(value), 6) for value in column.values)
+            cache.setdefault(column.task, {}).setdefault(str(column.temperature), {})[column.metric] = values
+    return cache

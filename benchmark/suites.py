@@ -1,0 +1,224 @@
+"""Suites: tasks with a role that together make one generalisation experiment.
+
+A suite is a ``*.suite.yaml`` under ``tasks/``; its tasks are lm-eval YAML beside it and are loaded by lm-eval's own
+`TaskManager`, so the same files run under plain ``lm_eval --include_path tasks``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.resources
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from benchmark.errors import UserError
+from benchmark.records import Name, Prompt, Record, Role, Sampling, TaskIdentity, prompts_sha256
+from benchmark.runs import first_problem
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+HEADLINE_TEMPERATURE = 1.0
+"""Points on the plane, and every printed number that names no temperature, are at this one."""
+
+
+class SuiteTask(Record):
+    """One task of a suite."""
+
+    task: Name
+    role: Role
+    title: str
+
+
+class Axis(Record):
+    """One axis of the plane."""
+
+    metric: Name
+    title: str
+    reference: Annotated[float, Field(gt=0)] | None = None
+    """Frozen value that counts as 1 on this axis; values are divided by it and clipped to [0, 1]."""
+
+
+class Gate(Record):
+    """Which samples count as valid in gated (*effective*) diversity."""
+
+    name: Name
+    """Part of every gated metric's name."""
+    minimum_score: dict[str, float] = Field(default={})
+    """Task → least judge score of a valid sample (a frozen quantile of the references' scores)."""
+
+
+class Plane(Record):
+    """What the two axes of a suite's plane are."""
+
+    role: Role
+    """The role whose prompts place a model's point."""
+    x: Axis
+    y: Axis
+    y2: Axis | None = None
+    """Diversity of the second panel."""
+
+
+class Suite(Record):
+    """A versioned experiment: tasks with roles, and everything that must be equal for two rows to be compared."""
+
+    suite: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    version: Annotated[int, Field(ge=1)]
+    title: str
+    description: str
+    tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1, strict=False)]
+    imported: bool = False
+    """True where outputs and verdicts come from elsewhere and the suite cannot be sampled here."""
+    sampling: Sampling | None = None
+    judge: Name
+    encoder: Name
+    gate: Gate
+    plane: Plane
+    length_range: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    """Least and greatest mean length, as a multiple of the references', of a ranked row; None = not asked."""
+    fresh_references: str | None = None
+    """Dotted name of a function (doc, number, seed) → another reference, where a generator has them: the ceiling."""
+
+    @property
+    def id(self) -> str:
+        """``name@vN``, as written in every record."""
+        return f"{self.suite}@v{self.version}"
+
+    def role_of(self, task: str) -> Role:
+        """Role of one of the suite's tasks."""
+        return next(entry.role for entry in self.tasks if entry.task == task)
+
+    @model_validator(mode="after")
+    def _one_task_a_role(self) -> Suite:
+        roles = [entry.role for entry in self.tasks]
+        if len(set(roles)) != len(roles):
+            raise ValueError("two tasks share a role")
+        if self.plane.role not in roles:
+            raise ValueError("plane.role names no task")
+        if not self.imported and self.sampling is None:
+            raise ValueError("a suite that is sampled here needs `sampling`")
+        return self
+
+
+def tasks_folder() -> Path:
+    """Folder that holds the suites, in a checkout and in an installed package alike."""
+    return Path(str(importlib.resources.files("tasks")))
+
+
+def load_suites() -> dict[str, Suite]:
+    """All suites by ``name@vN``, in order of name and version."""
+    suites = {}
+    for path in sorted(tasks_folder().glob("*/*.suite.yaml")):
+        try:
+            suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), strict=False)
+        except (yaml.YAMLError, ValidationError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"not a valid suite: {problem}", where=path) from None
+        suites[suite.id] = suite
+    return suites
+
+
+def load_suite(name: str) -> Suite:
+    """Find one suite by ``name`` (its newest version) or ``name@vN``.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name; the message lists those there are.
+    """
+    suites = load_suites()
+    if name in suites:
+        return suites[name]
+    versions = [suite for suite in suites.values() if suite.suite == name]
+    if not versions:
+        raise UserError(f"no suite {name!r}; there are: {', '.join(suites)}")
+    return max(versions, key=lambda suite: suite.version)
+
+
+def load_prompts(suite: Suite) -> dict[str, list[Prompt]]:
+    """Load the prompts of every task of a suite, through lm-eval.
+
+    Returns
+    -------
+    dict
+        Task → its prompts, in the data set's order. A prompt's ``doc_id`` is the document's ``id`` field, or its
+        number where it has none.
+
+    Raises
+    ------
+    UserError
+        If the suite is an imported one, or its prompts are not those that the suite version was frozen with.
+    """
+    if suite.imported:
+        raise UserError(f"suite {suite.id} holds outputs made elsewhere and cannot be sampled; see `gendiv import`")
+    return {entry.task: _prompts_of(entry.task, _load_task(entry.task)) for entry in suite.tasks}
+
+
+def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[TaskIdentity, ...]:
+    """Identity of every task of a suite, from its loaded prompts."""
+    return tuple(
+        TaskIdentity(
+            task=entry.task,
+            role=entry.role,
+            version=str(suite.version),
+            n_prompts=len(prompts[entry.task]),
+            prompts_sha256=prompts_sha256(prompts[entry.task]),
+        )
+        for entry in suite.tasks
+    )
+
+
+@contextlib.contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Raise the level of chatty loggers for a moment: lm-eval warns of the `custom_dataset` key at every use."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@functools.cache
+def _task_manager() -> TaskManager:
+    """lm-eval's index of our tasks alone; its own 16,000 files take seconds to scan."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(tasks_folder()), include_defaults=False)
+
+
+def _load_task(name: str) -> ConfigurableTask:
+    with _quiet("lm_eval.api.task", "lm_eval.tasks"):
+        return _task_manager().load([name])["tasks"][name]
+
+
+def _prompts_of(name: str, task: ConfigurableTask) -> list[Prompt]:
+    prompts = []
+    for number, doc in enumerate(task.eval_docs):
+        target = task.doc_to_target(doc)
+        references = target if isinstance(target, list) else [target]
+        prompts.append(
+            Prompt(
+                task=name,
+                doc_id=str(doc.get("id", number)),
+                text=str(task.doc_to_text(doc)),
+                references=tuple(str(reference) for reference in references),
+                doc=dict(doc),
+            )
+        )
+    frozen = (task.config.metadata or {}).get("prompts_sha256")
+    if frozen != (found := prompts_sha256(prompts)):
+        raise UserError(
+            f"task {name}: its prompts hash to {found}, but this version was frozen with {frozen}; "
+            "a changed prompt set needs a new version of the task and the suite"
+        )
+    return prompts

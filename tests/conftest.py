@@ -1,0 +1,19 @@
+"""What every test may use: the shared data folder, and a hypothesis profile that gives the same examples every time."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """``data`` in the shared folder: GENDIV_SHARED, or `shared` beside the repository."""
+    shared = Path(os.environ.get("GENDIV_SHARED") or Path(__file__).parents[2] / "shared")
+    if not (shared / "data").is_dir():
+        pytest.skip(f"no real data: {shared / 'data'} is no folder; set GENDIV_SHARED to the folder that holds `data`")
+    return shared / "data"

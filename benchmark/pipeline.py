@@ -113,7 +113,7 @@ def score(run: Run, progress: Progress = silent) -> Scores:
         _check_grids(run, manifest, suite, prompts)
     samples = {entry.task: run.samples(entry.task) for entry in suite.tasks}
     verdicts = {entry.task: run.verdicts(entry.task, manifest.identity.judge) for entry in suite.tasks}
-    encoder = Encoder(suite.encoder, progress=lambda done, total: progress("embedding", done, total))
+    encoder = Encoder(suite.encoder)
     scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts)
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores

@@ -1,0 +1,1 @@
+"""Metrics on texts and embeddings: one file a metric, pure functions, nothing heavy at import time."""

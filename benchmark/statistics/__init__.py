@@ -1,0 +1,1 @@
+"""Intervals, tests and ranks: pure functions on per-prompt values."""

@@ -1,0 +1,116 @@
+"""What each metric id means, for ``gendiv list metrics`` and the board's column titles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher is better", "higher is more diverse", "lower is more diverse", "describes"]
+
+GATE = "<gate>"
+"""Stands in an id for the name of the suite's quality gate."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Parameters
+    ----------
+    title
+        Short name for a column.
+    meaning
+        One line.
+    direction
+        How to read a high value; ``"describes"`` where neither end is good.
+    range
+        Values it takes.
+    """
+
+    title: str
+    meaning: str
+    direction: Direction
+    range: str
+
+
+_EAD = "[0, C/E(D)], about 1.005 at k = 16"
+_DIVERSE: Direction = "higher is more diverse"
+
+METRICS: dict[str, Metric] = {
+    "win_rate": Metric(
+        "win rate", "mean preference of the judge for the output over the reference", "higher is better", "[0, 1]"
+    ),
+    "ead_per_input": Metric(
+        "EAD per input", "expectation-adjusted distinct n-grams of one prompt's outputs, n = 1–5", _DIVERSE, _EAD
+    ),
+    "ead_across_input": Metric(
+        "EAD across inputs", "the same over one output a prompt", _DIVERSE, "[0, C/E(D)], grows with the set"
+    ),
+    "ead_rlfh_per_input": Metric(
+        "EAD per input, published", "EAD with the tokeniser and the short-text rule of Kirk et al.", _DIVERSE, _EAD
+    ),
+    "ead_rlfh_across_input": Metric(
+        "EAD across inputs, published", "the same over one output a prompt", _DIVERSE, "[0, C/E(D)], grows with the set"
+    ),
+    "distinct_per_input": Metric(
+        "distinct-n per input", "share of different n-grams in one prompt's outputs, n = 1–5", _DIVERSE, "[0, 1]"
+    ),
+    "distinct_across_input": Metric(
+        "distinct-n across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+    ),
+    "sbert_per_input": Metric(
+        "Sentence-BERT per input",
+        "mean cosine distance between the embeddings of one prompt's outputs",
+        _DIVERSE,
+        "[0, k/(k-1)]",
+    ),
+    "sbert_across_input": Metric(
+        "Sentence-BERT across inputs", "the same over one output a prompt", _DIVERSE, "[0, n/(n-1)]"
+    ),
+    f"effective_per_input_{GATE}": Metric(
+        "effective diversity per input",
+        "Sentence-BERT distance of one prompt's outputs; pairs with an output that fails the gate count 0",
+        _DIVERSE,
+        "[0, 1]",
+    ),
+    f"effective_across_input_{GATE}": Metric(
+        "effective diversity across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+    ),
+    f"conditional_per_input_{GATE}": Metric(
+        "diversity of valid outputs",
+        "Sentence-BERT distance between those of one prompt's outputs that pass the gate",
+        _DIVERSE,
+        "[0, 1]",
+    ),
+    f"valid_share_{GATE}": Metric(
+        "valid share", "share of outputs that pass the quality gate", "higher is better", "[0, 1]"
+    ),
+    "length_words": Metric("length", "mean words an output", "describes", "[0, ∞)"),
+    "empty_share": Metric("empty share", "share of outputs without text", "describes", "[0, 1]"),
+    "cut_off_share": Metric("cut-off share", "share of outputs ended by the token limit", "describes", "[0, 1]"),
+    "truncated_share": Metric(
+        "truncated share", "share of different texts longer than the encoder reads", "describes", "[0, 1]"
+    ),
+    "duplicate_share": Metric(
+        "duplicate share",
+        "share of outputs that repeat another prompt's word for word",
+        "lower is more diverse",
+        "[0, 1)",
+    ),
+}
+
+
+def metric(metric_id: str) -> Metric:
+    """Metric of an id, with or without a gate's name in it.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    if metric_id in METRICS:
+        return METRICS[metric_id]
+    for pattern, found in METRICS.items():
+        if pattern.endswith(GATE) and metric_id.startswith(pattern.removesuffix(GATE)):
+            return found
+    raise KeyError(metric_id)

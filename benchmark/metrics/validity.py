@@ -1,0 +1,42 @@
+"""The text gate: which outputs count as an attempt at an answer at all."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from benchmark.records import FinishReason
+
+Invalid = Literal["empty", "cut_off", "prompt_copy"]
+
+
+def invalid_reason(prompt: str, output: str, finish_reason: FinishReason) -> Invalid | None:
+    """Why an output is no valid answer, or None if it is one.
+
+    Parameters
+    ----------
+    prompt
+        The prompt's text.
+    output
+        The output's text.
+    finish_reason
+        How the output ended; ``"unknown"`` passes.
+
+    Returns
+    -------
+    Invalid or None
+        The first that holds of ``"empty"`` (white space alone), ``"cut_off"`` (ended by the token limit) and
+        ``"prompt_copy"`` (the prompt word for word, outer white space aside). One reason an output, so that a
+        ``Counter`` of them adds up to the invalid ones.
+    """
+    if not output.strip():
+        return "empty"
+    if finish_reason == "length":
+        return "cut_off"
+    if output.strip() == prompt.strip():
+        return "prompt_copy"
+    return None
+
+
+def is_valid(prompt: str, output: str, finish_reason: FinishReason) -> bool:
+    """Whether ``invalid_reason`` finds nothing."""
+    return invalid_reason(prompt, output, finish_reason) is None

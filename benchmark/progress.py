@@ -39,7 +39,8 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.console.is_terminal:
+            self._progress.stop()
 
     def stage(self, stage: str, done: int, total: int) -> None:
         """Advance the bar of a stage by ``done`` of ``total`` units."""

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from benchmark.errors import UserError
 from benchmark.flags import facts_of, flags_of
+from benchmark.metrics.catalog import is_share
 from benchmark.quantities import Column, Floats, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Sample, Scores, Verdict
-from benchmark.statistics.bootstrap import bootstrap, weights
+from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
 from benchmark.statistics.intervals import Interval, t_interval, welch
 from benchmark.statistics.win_rate import win_rates
 from benchmark.suites import Suite
 
-RESAMPLES = 10_000
 BOOTSTRAP_SEED = 20231010
 
 PerPrompt = dict[str, dict[str, dict[str, tuple[float | None, ...]]]]
@@ -131,6 +131,8 @@ def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
         plain = t_interval(values) if len(values) else None
         if plain is None:
             continue
+        if is_share(column.metric):
+            plain = Interval(max(plain.low, 0.0), min(plain.high, 1.0))
         if column.statistic == "rate":
             rate = win_rates(values[:, None], _weights(len(values)))[0]
             intervals, printed = rate.intervals, rate.method
@@ -149,7 +151,7 @@ def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
                 high=intervals[printed].high,
                 method=printed,
                 n=len(values),
-                intervals={name: tuple(interval) for name, interval in intervals.items()},
+                intervals={name: (interval.low, interval.high) for name, interval in intervals.items()},
             )
         )
     return estimates
@@ -167,7 +169,7 @@ def _resampled(found: Sequence[Column]) -> dict[int, dict[str, Interval]]:
         if result is not None:
             for place, number in enumerate(numbers):
                 intervals[number] = {
-                    name: Interval(float(ends[0, place]), float(ends[1, place]))
+                    name: Interval(float(ends[place, 0]), float(ends[place, 1]))
                     for name, ends in zip(result._fields, result, strict=True)
                 }
     return intervals
@@ -198,7 +200,7 @@ def _gaps(found: Sequence[Column], suite: Suite) -> list[Estimate]:
                     high=gap.interval.high,
                     method="welch",
                     n=len(inside) + len(outside),
-                    intervals={"welch": tuple(gap.interval)},
+                    intervals={"welch": (gap.interval.low, gap.interval.high)},
                 )
             )
     return gaps

@@ -7,6 +7,7 @@ from typing import Literal
 
 Direction = Literal["higher is better", "higher is more diverse", "lower is more diverse", "describes"]
 
+VALID_SHARE = "valid_share_"
 GATE = "<gate>"
 """Stands in an id for the name of the suite's quality gate."""
 
@@ -82,7 +83,7 @@ METRICS: dict[str, Metric] = {
         _DIVERSE,
         "[0, 1]",
     ),
-    f"valid_share_{GATE}": Metric(
+    f"{VALID_SHARE}{GATE}": Metric(
         "valid share", "share of outputs that pass the quality gate", "higher is better", "[0, 1]"
     ),
     "length_words": Metric("length", "mean words an output", "describes", "[0, ∞)"),
@@ -114,3 +115,8 @@ def metric(metric_id: str) -> Metric:
         if pattern.endswith(GATE) and metric_id.startswith(pattern.removesuffix(GATE)):
             return found
     raise KeyError(metric_id)
+
+
+def is_share(metric_id: str) -> bool:
+    """Whether a metric is a share of outputs, whose interval is cut at 0 and 1."""
+    return metric_id.endswith("_share") or metric_id.startswith(VALID_SHARE)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT = "all-minilm-l6-v2"
 ENCODERS = (DEFAULT,)
 
-_BATCH = 16  # The fastest of 4 … 128 on a CPU, for texts of 10 to 300 tokens: larger batches leave the cache.
+_BATCH = 16  # About the fastest of 4 … 128 on a CPU, for texts of 10 to 300 tokens: larger batches leave the cache.
 _CHUNK = 64 * _BATCH  # Texts between two reports of progress; batches are of like length within a chunk.
 
 
@@ -110,8 +110,7 @@ class Encoder:
         unique = sorted(set(texts))
         if not unique:
             return float("nan")
-        # The packaged tokeniser file cuts and pads at 128 by itself, hence both switches.
-        ids = self._model.tokenizer(unique, truncation=False, padding=False, verbose=False)["input_ids"]
+        ids = self._model.tokenizer(unique, verbose=False)["input_ids"]
         return sum(len(row) > self.max_tokens for row in ids) / len(unique)
 
     @contextmanager

@@ -103,7 +103,7 @@ def tokens(texts: Sequence[str], tokeniser: str = "words") -> Tokens:
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
     end = index[_END]
-    # Tokenisers are local (see tokenise.py): one call for the whole corpus costs half of one call a text.
+    # Tokenisers are local (see tokenise.py): one call for the whole corpus is cheaper than one a text.
     found = split(f" {_END} ".join([*texts, ""]))
     ids = np.fromiter(map(index.__getitem__, found), np.int64, len(found))
     ends = np.flatnonzero(ids == end)
@@ -154,10 +154,9 @@ def count(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N) -> Counts:
     left = np.repeat(np.cumsum(corpus.lengths), corpus.lengths) - np.arange(n_tokens)
     start = np.arange(n_tokens)
     prefix = of_set[text]
-    n_prefixes = n_sets
     for n in range(n_max):
         key = prefix * corpus.n_words + corpus.words[start + n]
-        start, key = _sorted(start, key, n_prefixes * corpus.n_words, n_tokens)
+        start, key = _sorted(start, key)
         new = np.ones(len(key) + 1, bool)
         np.not_equal(key[1:], key[:-1], out=new[1:-1])
         again = ~(new[:-1] & new[1:])
@@ -174,7 +173,6 @@ def count(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N) -> Counts:
         repeats[start] = True
         grows = (left[start] > n + 1) & repeats[start + 1]
         prefix, start = np.cumsum(new)[grows] - 1, start[grows]
-        n_prefixes = len(first)
 
     def per_set(values: Ints) -> Ints:
         sums = np.zeros((n_sets, n_max), np.int64)
@@ -195,10 +193,10 @@ def count_sets(sets: Sequence[Sequence[str]], tokeniser: str = "words", n_max: i
     return Counts(np.pad(counts.distinct, pad), np.pad(counts.total, pad), counts.own, counts.of_text, counts.sets)
 
 
-def _sorted(start: Ints, key: Ints, n_keys: int, n_starts: int) -> tuple[Ints, Ints]:
+def _sorted(start: Ints, key: Ints) -> tuple[Ints, Ints]:
     """``start`` and ``key`` by ascending key, then start."""
-    bits = max(n_starts - 1, 1).bit_length()
-    if max(n_keys - 1, 1).bit_length() + bits <= _KEY_BITS:
+    bits = int(start.max(initial=0)).bit_length()
+    if int(key.max(initial=0)).bit_length() + bits <= _KEY_BITS:
         packed = np.sort(key << bits | start)
         return packed & ((1 << bits) - 1), packed >> bits
     order = np.lexsort((start, key))

@@ -40,11 +40,12 @@ class GenerateUntilSampler:
     def __init__(self, lm: LM, backend: str, args: str, *, batch_size: int, chat: bool | None = None) -> None:
         self.lm, self.backend, self.args, self.batch_size = lm, backend, args, batch_size
         self.chat = "chat" in backend if chat is None else chat
+        self.tokenizer = _tokenizer(lm)
         self.seeded = backend == "vllm" or any("api_models" in base.__module__ for base in type(lm).__mro__)
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the model by backend and arguments: a served model's weights cannot be seen."""
-        template = getattr(getattr(self.lm, "tokenizer", None), "chat_template", None) if self.chat else None
+        template = getattr(self.tokenizer, "chat_template", None) if self.chat else None
         return ModelIdentity(
             id=f"{self.backend}:{self.args}",
             revision=None,
@@ -110,5 +111,12 @@ class GenerateUntilSampler:
         return arguments
 
     def _count(self, text: str) -> int | None:
-        encode = getattr(getattr(self.lm, "tokenizer", None), "encode", None)
-        return len(encode(text)) if encode is not None else None
+        return len(self.tokenizer.encode(text)) if hasattr(self.tokenizer, "encode") else None
+
+
+def _tokenizer(lm: LM) -> Any:
+    """The backend's tokenizer, or None where it has none or cannot get it: token counts are then missing."""
+    try:
+        return getattr(lm, "tokenizer", None)
+    except OSError:
+        return None

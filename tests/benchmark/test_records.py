@@ -132,7 +132,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 
 def test_records_are_compact_but_whole(tmp_path):
     verdict = Verdict(
-        task="t", doc_id="d", temperature=1.0, index=0, key="k", preference=None, length=1, reference_length=1, error="x"
+        task="t",
+        doc_id="d",
+        temperature=1.0,
+        index=0,
+        key="k",
+        preference=None,
+        length=1,
+        reference_length=1,
+        error="x",
     )
     with appending(tmp_path / "v.jsonl") as log:
         log.append([verdict])

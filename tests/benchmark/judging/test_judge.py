@@ -1,0 +1,106 @@
+"""Verdicts: complete, keyed by everything that made them, never asked twice."""
+
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.judging.judge import judge_run, load_judge, verdict_key
+from benchmark.records import Prompt, Sample
+from benchmark.runs import Run, appending
+from benchmark.suites import Suite, load_suite
+from tasks.pocket import world
+
+DOCS = [world.document("id", number) for number in range(3)]
+PROMPTS = [
+    Prompt(task="gendiv_pocket_id", doc_id=d["id"], text=d["prompt"], references=(d["reference"],), doc=d) for d in DOCS
+]
+ONE_TASK = {"tasks": ({"task": "gendiv_pocket_id", "role": "ood", "title": "t"},)}
+SUITE = Suite.model_validate(load_suite("pocket").model_dump() | ONE_TASK, strict=False)
+
+
+def sample_of(prompt, text, index=0):
+    return Sample(
+        task=prompt.task,
+        doc_id=prompt.doc_id,
+        temperature=1.0,
+        index=index,
+        text=text,
+        finish_reason="stop",
+        n_tokens=3,
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path)
+    with appending(run.samples_path("gendiv_pocket_id")) as log:
+        log.append([sample_of(p, text, i) for p in PROMPTS for i, text in enumerate(["", p.references[0], "dog"])])
+    return run
+
+
+def judge(run, name="oracle"):
+    return judge_run(run, SUITE, load_judge(name), {"gendiv_pocket_id": PROMPTS})
+
+
+def test_the_oracle_prefers_what_scores_higher_and_ties_equal_scores(run):
+    judge(run)
+    for verdict in run.verdicts("gendiv_pocket_id", "oracle"):
+        doc = next(d for d in DOCS if d["id"] == verdict.doc_id)
+        text = ["", doc["reference"], "dog"][verdict.index]
+        mine, other = world.oracle(doc, text), world.oracle(doc, doc["reference"])
+        assert (verdict.score, verdict.reference_score) == (mine, other)
+        assert verdict.preference == (0.5 if mine == other else float(mine > other))
+        assert (verdict.length, verdict.reference_length) == (len(text), len(doc["reference"]))
+
+
+def test_what_has_a_verdict_is_not_judged_again_and_the_file_is_left_alone(run):
+    assert judge(run) == 9
+    path = run.verdicts_path("gendiv_pocket_id", "oracle")
+    before = path.read_bytes()
+    assert judge(run) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_judge_killed_in_the_middle_finishes_with_the_same_bytes(run):
+    judge(run)
+    path = run.verdicts_path("gendiv_pocket_id", "oracle")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    judge(run)
+    assert path.read_bytes() == whole
+
+
+def test_a_failed_verdict_is_asked_again(run):
+    judge(run)
+    path = run.verdicts_path("gendiv_pocket_id", "oracle")
+    verdicts = run.verdicts("gendiv_pocket_id", "oracle")
+    path.unlink()
+    with appending(path) as log:
+        log.append([verdicts[0].model_copy(update={"preference": None, "error": "time-out"}), *verdicts[1:]])
+    assert judge(run) == 1
+    assert run.verdicts("gendiv_pocket_id", "oracle")[-1] == verdicts[0]
+
+
+def test_a_verdict_on_another_text_is_refused(run):
+    judge(run)
+    path = run.verdicts_path("gendiv_pocket_id", "oracle")
+    path.write_text(path.read_text().replace('"key":"', '"key":"0', 1))
+    with pytest.raises(UserError, match="is of another text or another version of judge oracle"):
+        judge(run)
+
+
+def test_the_key_holds_judge_prompt_reference_and_text():
+    prompt, sample = PROMPTS[0], sample_of(PROMPTS[0], "dog")
+    keys = {
+        verdict_key("j", prompt, sample),
+        verdict_key("k", prompt, sample),
+        verdict_key("j", prompt.model_copy(update={"text": "x"}), sample),
+        verdict_key("j", prompt.model_copy(update={"references": ("x",)}), sample),
+        verdict_key("j", prompt, sample_of(prompt, "cat")),
+    }
+    assert len(keys) == 5
+    assert verdict_key("j", prompt, sample_of(prompt, "dog", index=5)) in keys  # the same text is the same question
+
+
+def test_an_unknown_judge_lists_the_known_ones():
+    with pytest.raises(UserError, match="no judge 'gpt-9'; there are: oracle"):
+        load_judge("gpt-9")

@@ -1,0 +1,33 @@
+from collections import Counter
+
+import pytest
+
+from benchmark.metrics.validity import invalid_reason, is_valid
+
+
+@pytest.mark.parametrize(
+    ("output", "finish_reason", "expected"),
+    [
+        ("an answer", "stop", None),
+        ("an answer", "unknown", None),
+        ("an answer", "length", "cut_off"),
+        ("", "stop", "empty"),
+        (" \n\t\N{NO-BREAK SPACE}", "stop", "empty"),
+        ("", "length", "empty"),
+        ("  a question\n", "stop", "prompt_copy"),
+        ("A question", "stop", None),
+        ("a question and more", "stop", None),
+    ],
+)
+def test_reasons(output: str, finish_reason: str, expected: str | None) -> None:
+    assert invalid_reason("a question ", output, finish_reason) == expected  # type: ignore[arg-type]
+    assert is_valid("a question ", output, finish_reason) == (expected is None)  # type: ignore[arg-type]
+
+
+def test_reasons_add_up() -> None:
+    outputs = ["", "q", "fine", "fine"]
+    assert Counter(invalid_reason("q", output, "stop") for output in outputs) == {
+        "empty": 1,
+        "prompt_copy": 1,
+        None: 2,
+    }

@@ -1,0 +1,111 @@
+"""Hugging Face checkpoints, as lm-eval builds them."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.records import Prompt
+from benchmark.sampling.hf import weights_sha256
+from benchmark.sampling.model import build
+from benchmark.sampling.sampler import Request
+from benchmark.suites import load_suite
+
+SUITE = load_suite("pocket")
+TEXTS = ("my puppy is driving me crazy . tl;dr", "the oven . tl;dr", "officials said on tuesday . the bank . tl;dr")
+PROMPTS = [Prompt(task="t", doc_id=str(n), text=text, references=("dog",), doc={}) for n, text in enumerate(TEXTS)]
+
+
+def requests(sampling):
+    return [Request(prompt, t, i) for prompt in PROMPTS for t in sampling.temperatures for i in range(sampling.k)]
+
+
+def make(checkpoint, **options):
+    return build(str(checkpoint), SUITE, {}, device="cpu", **options).sampler
+
+
+def test_samples_do_not_depend_on_batch_order_or_neighbours(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 3})
+    sampler, wanted = make(checkpoint), requests(sampling)
+    whole = sampler.draw(wanted, sampling)
+    assert [sampler.draw([request], sampling)[0] for request in wanted] == whole
+    assert sampler.draw(wanted[::-1], sampling)[::-1] == whole
+    assert [s.cell for s in whole] == [(r.prompt.doc_id, r.temperature, r.index) for r in wanted]
+
+
+def test_k_samples_of_a_prompt_differ_and_another_seed_gives_others(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 16, "temperatures": (1.0,)})
+    sampler = make(checkpoint)
+    texts = [s.text for s in sampler.draw(requests(sampling)[:16], sampling)]
+    assert len(set(texts)) == 16
+    other = sampling.model_copy(update={"seed": 1})
+    assert [s.text for s in sampler.draw(requests(other)[:16], other)] != texts
+
+
+def test_records_say_how_an_output_ended_and_how_long_it_is(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 16})
+    sampler = make(checkpoint)
+    for sample in sampler.draw(requests(sampling), sampling):
+        words = len(sample.text.split())
+        assert sample.n_tokens <= sampling.max_new_tokens
+        if sample.finish_reason == "length":
+            assert sample.n_tokens == sampling.max_new_tokens
+        else:
+            assert sample.n_tokens >= words + 1  # special words are skipped in the text, and the end is counted
+
+
+def test_stop_strings_end_an_output_and_are_cut_off(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 4, "temperatures": (1.0,)})
+    sampler = make(checkpoint)
+    free = sampler.draw(requests(sampling), sampling)
+    word = next(s.text.split()[2] for s in free if len(s.text.split()) > 4)
+    stopped = sampler.draw(requests(sampling), sampling.model_copy(update={"stop": (word,)}))
+    for before, after in zip(free, stopped, strict=True):
+        assert after.text == before.text.split(word)[0]
+        assert (word not in before.text) or (after.finish_reason == "stop" and after.n_tokens <= before.n_tokens)
+
+
+def test_fp32_weights_are_computed_with_in_fp64_on_a_cpu_and_others_as_they_are(checkpoint):
+    assert make(checkpoint).model.dtype == torch.float64
+    assert make(checkpoint).dtype == "float32"
+    assert make(checkpoint, dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_a_checkpoint_is_identified_by_what_is_in_it_not_by_its_place(checkpoint, tmp_path):
+    copy = shutil.copytree(checkpoint, tmp_path / checkpoint.name)
+    (copy / "training.json").write_text("{}")
+    a, b = (make(folder).identity(SUITE.sampling) for folder in (checkpoint, copy))
+    assert a == b
+    assert a.seed == SUITE.sampling.seed
+    (copy / "generation_config.json").write_text('{"eos_token_id": 2}')
+    assert weights_sha256(copy) != weights_sha256(checkpoint)
+
+
+def test_a_chat_template_is_used_where_there_is_one_and_recorded(checkpoint, tmp_path):
+    from transformers import AutoTokenizer
+
+    chat = shutil.copytree(checkpoint, tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(chat)
+    template = "{% for m in messages %}hi everyone . {{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(chat)
+    sampler, plain = make(chat), make(chat, chat=False)
+    assert len(sampler.encode(PROMPTS[0])) == len(plain.encode(PROMPTS[0])) + 3
+    assert sampler.identity(SUITE.sampling).chat_template_sha256 == hashlib.sha256(template.encode()).hexdigest()
+    assert plain.identity(SUITE.sampling).chat_template_sha256 is None
+    with pytest.raises(UserError, match="has no chat template"):
+        make(checkpoint, chat=True)
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused_by_name(checkpoint):
+    sampler = make(checkpoint)
+    long = Prompt(task="t", doc_id="long", text="bank " * 120, references=("dog",), doc={})
+    with pytest.raises(UserError, match=r"prompt long of t has 120 tokens.* room for 1 to 108"):
+        sampler.draw([Request(long, 1.0, 0)], SUITE.sampling)
+
+
+def test_longest_prompts_come_first_whatever_the_batch(checkpoint):
+    lengths = [len(make(checkpoint).encode(prompt)) for prompt in make(checkpoint).order(PROMPTS)]
+    assert lengths == sorted(lengths, reverse=True)

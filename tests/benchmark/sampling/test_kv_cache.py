@@ -1,0 +1,129 @@
+"""The in-process sampler against one full forward pass a token, without cache, padding or batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmark.sampling.kv_cache import draw, sample
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [5, 6]]
+ROWS = [0, 0, 2, 1, 3, 3, 2, 1, 0]
+TEMPERATURES = [0.3, 1.0, 1.0, 1.3, 0.7, 0.0, 2.0, 1.0, 0.0]
+STEPS = 12
+
+
+def noise():
+    return torch.from_numpy(np.random.default_rng(0).random((len(ROWS), STEPS)))
+
+
+def batched(model, rows=None, **kwargs):
+    rows = range(len(ROWS)) if rows is None else rows
+    options = {"eos_token_ids": [1], "pad_token_id": 0, "top_p": 1.0, "top_k": 0} | kwargs
+    return sample(
+        model, PROMPTS, [ROWS[r] for r in rows], [TEMPERATURES[r] for r in rows], noise()[list(rows)], **options
+    )
+
+
+def slow_draw(logits, temperature, uniform, top_p, top_k):
+    """The same token, by loops over a plain list."""
+    if temperature == 0:
+        return int(np.argmax(logits))
+    weights = np.exp(np.asarray(logits, float) / temperature - max(logits) / temperature)
+    ranked = sorted(range(len(weights)), key=lambda token: -weights[token])
+    if top_k:
+        edge = weights[ranked[min(top_k, len(ranked)) - 1]]
+        weights = np.where(weights < edge, 0.0, weights)
+    weights = weights / weights.sum()
+    mass, kept = 0.0, set()
+    for token in ranked:
+        if top_p == 1 or mass < top_p:
+            kept.add(token)
+        mass += weights[token]
+    weights = [weight if token in kept else 0.0 for token, weight in enumerate(weights)]
+    target, mass = uniform * sum(weights), 0.0
+    for token, weight in enumerate(weights):
+        mass += weight
+        if mass > target:
+            return token
+    raise AssertionError
+
+
+def one_by_one(model, row, eos=(1,), top_p=1.0, top_k=0):
+    tokens = []
+    for step in range(STEPS):
+        with torch.inference_mode():
+            logits = model(torch.tensor([PROMPTS[ROWS[row]] + tokens])).logits[0, -1]
+        tokens.append(slow_draw(logits.tolist(), TEMPERATURES[row], noise()[row, step].item(), top_p, top_k))
+        if tokens[-1] in eos:
+            return tokens, True
+    return tokens, False
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.8, 0), (1.0, 5), (0.7, 7)])
+def test_a_batch_with_a_cache_and_padding_draws_what_single_full_passes_draw(request, family, top_p, top_k):
+    model = request.getfixturevalue(family)
+    found = batched(model, top_p=top_p, top_k=top_k)
+    assert [tuple(c) for c in found] == [one_by_one(model, r, top_p=top_p, top_k=top_k) for r in range(len(ROWS))]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_sample_does_not_depend_on_its_batch(request, family):
+    model = request.getfixturevalue(family)
+    whole = batched(model)
+    assert [batched(model, [row])[0] for row in range(len(ROWS))] == whole
+    assert batched(model, [8, 3, 0]) == [whole[8], whole[3], whole[0]]
+
+
+def test_outputs_end_at_the_end_of_sequence_token_and_only_there(llama):
+    several = [1, 4, 9, 17]
+    found = batched(llama, eos_token_ids=several)
+    assert any(c.finished for c in found)
+    for c in found:
+        assert not set(c.tokens[:-1]) & set(several)
+        assert c.finished == (c.tokens[-1] in several)
+        assert c.finished or len(c.tokens) == STEPS
+
+
+def test_a_stop_condition_ends_its_row_alone(llama):
+    free = batched(llama, eos_token_ids=[])
+    stopped = batched(llama, eos_token_ids=[], stop=lambda tokens: len(tokens) == 3 and tokens == free[1].tokens[:3])
+    for before, after in zip(free, stopped, strict=True):
+        same_start = before.tokens[:3] == free[1].tokens[:3]
+        assert after.tokens == (before.tokens[:3] if same_start else before.tokens)
+        assert after.finished == same_start
+
+
+def test_the_padding_token_is_never_read(llama):
+    assert batched(llama, pad_token_id=0) == batched(llama, pad_token_id=7)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=30), st.floats(0, 1, exclude_max=True), st.data())
+def test_a_draw_equals_the_slow_one(logits, uniform, data):
+    temperature = data.draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))
+    top_k = data.draw(st.integers(0, len(logits) + 1))
+    row = torch.tensor([logits], dtype=torch.float64)
+    found = draw(row, torch.tensor([temperature]), torch.tensor([uniform]), top_p=1.0, top_k=top_k)
+    slow = slow_draw(logits, temperature, uniform, 1.0, top_k)
+    # A uniform on the very edge between two tokens may fall to either side by rounding.
+    near = [slow_draw(logits, temperature, min(max(uniform + e, 0), 1 - 1e-12), 1.0, top_k) for e in (-1e-9, 1e-9)]
+    assert found.item() in {slow, *near}
+
+
+def test_draws_follow_the_tempered_softmax():
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 1.5])
+    n, temperature = 20_000, 0.7
+    uniform = torch.from_numpy(np.random.default_rng(1).random(n))
+    found = draw(logits.expand(n, -1), torch.full((n,), temperature), uniform, top_p=1.0, top_k=0)
+    expected = (logits.double() / temperature).softmax(-1).numpy() * n
+    assert stats.chisquare(np.bincount(found.numpy(), minlength=5), expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
+def test_no_token_outside_the_nucleus_or_of_no_probability_is_drawn(uniform):
+    logits = torch.tensor([[-torch.inf, 3.0, 2.9, -5.0, -torch.inf]])
+    token = draw(logits, torch.tensor([1.0]), torch.tensor([uniform]), top_p=0.9, top_k=0).item()
+    assert token in (1, 2)

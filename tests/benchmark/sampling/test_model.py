@@ -1,0 +1,92 @@
+"""What a user calls a model: every form is understood, every mistake is one line."""
+
+import shutil
+
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.records import Prompt
+from benchmark.sampling.controls import ControlSampler
+from benchmark.sampling.generate_until import GenerateUntilSampler
+from benchmark.sampling.hf import HFSampler
+from benchmark.sampling.model import build
+from benchmark.suites import load_suite
+
+SUITE = load_suite("pocket")
+
+
+def test_a_folder_and_its_hf_spelling_are_the_same_model(checkpoint):
+    a = build(str(checkpoint), SUITE, {}, device="cpu")
+    b = build(f"hf:pretrained={checkpoint},device=cpu", SUITE, {})
+    assert isinstance(a.sampler, HFSampler)
+    assert a.name == b.name == checkpoint.name
+    assert a.sampler.identity(SUITE.sampling) == b.sampler.identity(SUITE.sampling)
+
+
+def test_any_other_backend_of_lm_eval_is_built():
+    built = build("dummy:", SUITE, {})
+    assert isinstance(built.sampler, GenerateUntilSampler)
+    assert built.kind == "model"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("random-words", "floor"),
+        ("shuffled-references", "floor"),
+        ("constant", "floor"),
+        ("fresh-references", "ceiling"),
+    ],
+)
+def test_controls_are_floors_and_ceilings(name, kind):
+    prompts = {"t": [Prompt(task="t", doc_id="0", text="a b", references=("c",), doc={})]}
+    built = build(f"control:{name}", SUITE, prompts)
+    assert isinstance(built.sampler, ControlSampler)
+    assert (built.kind, built.name) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("./no/such/folder", "no such checkpoint folder"),
+        ("/no/such/folder", "no such checkpoint folder"),
+        ("two words", "no such checkpoint folder"),
+        ("control:nothing", "no control 'nothing'; there are: random-words"),
+        ("nobackend:a=b", "no lm-eval backend 'nobackend'"),
+        ("hf:", "needs pretrained="),
+        ("someone/not-here", "someone/not-here cannot be loaded: "),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_line(spec, says):
+    with pytest.raises(UserError) as caught:
+        build(spec, SUITE, {})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        build(str(tmp_path), SUITE, {})
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "not json"])
+def test_a_broken_checkpoint_is_one_line(checkpoint, tmp_path, damage):
+    folder = shutil.copytree(checkpoint, tmp_path / "broken")
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        build(str(folder), SUITE, {}, device="cpu")
+
+
+def test_a_pickled_checkpoint_is_never_read(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        build(str(folder), SUITE, {}, device="cpu")

@@ -1,0 +1,256 @@
+"""Scores against a slow recomputation from the raw samples and verdicts."""
+
+import hashlib
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.metrics import distinct_n, ead
+from benchmark.metrics.ngrams import count_sets
+from benchmark.records import Identity, Manifest, ModelIdentity, Sample, Sampling, TaskIdentity, Verdict
+from benchmark.scoring import score
+from benchmark.statistics.intervals import paired_t, t_interval, welch
+from benchmark.suites import Gate, Suite, load_suite
+
+N, K, TEMPERATURES = 12, 4, (0.5, 1.0)
+TASKS = {"a": "id", "b": "ood"}
+SUITE = Suite.model_validate(
+    load_suite("pocket").model_dump()
+    | {
+        "tasks": [{"task": task, "role": role, "title": task} for task, role in TASKS.items()],
+        "gate": Gate(name="g", minimum_score={"a": 0.4, "b": 0.4}).model_dump(),
+    },
+    strict=False,
+)
+SAMPLING = Sampling(k=K, temperatures=TEMPERATURES, top_p=1.0, top_k=0, max_new_tokens=9, stop=(), seed=0)
+WORDS = "dog cat house tree car road song loan soup exam".split()
+
+
+class HashEncoder:
+    """A deterministic embedding of any text, good enough to check what is done with embeddings."""
+
+    identity = "hash"
+
+    def encode(self, texts):
+        assert list(texts) == sorted(set(texts)), "every different text once, in order"
+        rows = [np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8) - 127.5 for text in texts]
+        return np.array([row / np.linalg.norm(row) for row in rows], np.float32)
+
+    def truncated_share(self, texts):
+        return 0.25
+
+
+def manifest(k=K):
+    tasks = tuple(
+        TaskIdentity(task=task, role=role, version="1", n_prompts=N, prompts_sha256="0" * 64)
+        for task, role in TASKS.items()
+    )
+    return Manifest(
+        name="m",
+        kind="model",
+        identity=Identity(
+            suite=SUITE.id,
+            tasks=tasks,
+            sampling=SAMPLING.model_copy(update={"k": k}),
+            judge="oracle",
+            judge_sha256="j",
+            encoder="hash",
+        ),
+        model=ModelIdentity(id="m", revision=None, weights_sha256=None, dtype=None, chat_template_sha256=None, seed=0),
+    )
+
+
+@pytest.fixture
+def world():
+    """Random samples and verdicts, some of them failed, some texts empty or cut off."""
+    rng = np.random.default_rng(0)
+    samples, verdicts = {}, {}
+    for task in TASKS:
+        samples[task], verdicts[task] = [], []
+        for doc, temperature, index in itertools.product(range(N), TEMPERATURES, range(K)):
+            cell = {"task": task, "doc_id": str(doc), "temperature": temperature, "index": index}
+            text = " ".join(rng.choice(WORDS, size=rng.integers(0, 7)))
+            samples[task].append(
+                Sample(**cell, text=text, finish_reason="length" if rng.random() < 0.1 else "stop", n_tokens=3)
+            )
+            failed = rng.random() < 0.1 or (task == "a" and doc == 3)
+            verdicts[task].append(
+                Verdict(
+                    **cell,
+                    key="k",
+                    preference=None if failed else float(rng.choice([0.0, 0.5, 1.0])),
+                    score=float(rng.random()),
+                    reference_score=0.5,
+                    length=len(text),
+                    reference_length=14,
+                    error="failed" if failed else None,
+                )
+            )
+    return samples, verdicts
+
+
+def found(scores, metric, role, temperature=1.0):
+    return next(e for e in scores.estimates if (e.metric, e.role, e.temperature) == (metric, role, temperature))
+
+
+def by_prompt(records, task, temperature):
+    return [[r for r in records[task] if r.doc_id == str(d) and r.temperature == temperature] for d in range(N)]
+
+
+def distances(texts):
+    rows = HashEncoder().encode(sorted(set(texts)))
+    e = {text: row.astype(float) for text, row in zip(sorted(set(texts)), rows, strict=True)}
+    return [1 - e[x] @ e[y] for x, y in itertools.combinations(texts, 2)]
+
+
+@pytest.mark.parametrize(("task", "temperature"), itertools.product(TASKS, TEMPERATURES))
+def test_every_quantity_equals_its_slow_recomputation(world, task, temperature):
+    samples, verdicts = world
+    scores = score(manifest(), SUITE, samples, verdicts, HashEncoder())
+    role = TASKS[task]
+    groups = by_prompt(samples, task, temperature)
+    judged = by_prompt(verdicts, task, temperature)
+
+    def check(metric, per_prompt, tolerance=1e-9):
+        values = [value for value in per_prompt if not math.isnan(value)]
+        estimate = found(scores, metric, role, temperature)
+        assert estimate.n == len(values)
+        assert estimate.value == pytest.approx(np.mean(values), abs=tolerance)
+        cached = scores.per_prompt[task][str(temperature)][metric]
+        assert [c is None for c in cached] == [math.isnan(value) for value in per_prompt]
+        assert [c for c in cached if c is not None] == pytest.approx(values, abs=1e-6)
+        if estimate.method == "t":
+            assert (estimate.low, estimate.high) == pytest.approx(tuple(clip(metric, t_interval(values))), abs=1e-7)
+
+    def clip(metric, interval):
+        return (max(interval.low, 0), min(interval.high, 1)) if "share" in metric else interval
+
+    preferences = [[v.preference for v in group if v.preference is not None] for group in judged]
+    check("win_rate", [np.mean(p) if p else math.nan for p in preferences])
+    check("length_words", [np.mean([len(s.text.split()) for s in g]) for g in groups])
+    check("empty_share", [np.mean([s.text == "" for s in g]) for g in groups])
+    check("cut_off_share", [np.mean([s.finish_reason == "length" for s in g]) for g in groups])
+    counts = count_sets([[s.text for s in g] for g in groups])
+    check("ead_per_input", ead.per_input(counts).tolist())
+    check("distinct_per_input", distinct_n.per_input(counts).tolist())
+    check("sbert_per_input", [np.mean(distances([s.text for s in g])) for g in groups], 1e-6)
+    valid = [
+        [bool(s.text) and s.finish_reason == "stop" and v.score >= 0.4 for s, v in zip(g, w, strict=True)]
+        for g, w in zip(groups, judged, strict=True)
+    ]
+    check("valid_share_g", [np.mean(v) for v in valid])
+    gated = [
+        np.mean(
+            [
+                np.clip(distance, 0, 1) * (v[a] and v[b])
+                for distance, (a, b) in zip(
+                    distances([s.text for s in g]), itertools.combinations(range(K), 2), strict=True
+                )
+            ]
+        )
+        for g, v in zip(groups, valid, strict=True)
+    ]
+    check("effective_per_input_g", gated, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "statistic"),
+    [
+        ("sbert_across_input", lambda texts: np.mean(distances(texts))),
+        ("ead_across_input", lambda texts: ead.per_input(count_sets([texts]))[0]),
+        ("distinct_across_input", lambda texts: distinct_n.per_input(count_sets([texts]))[0]),
+    ],
+)
+def test_across_input_averages_the_slots_and_jackknifes_the_prompts(world, metric, statistic):
+    samples, verdicts = world
+    scores = score(manifest(), SUITE, samples, verdicts, HashEncoder())
+    groups = by_prompt(samples, "b", 1.0)
+
+    def over_slots(groups):
+        return np.mean([statistic([g[slot].text for g in groups]) for slot in range(K)])
+
+    estimate = found(scores, metric, "ood")
+    assert estimate.value == pytest.approx(over_slots(groups), abs=1e-6)
+    left_out = np.array([over_slots(groups[:i] + groups[i + 1 :]) for i in range(N)])
+    error = math.sqrt((N - 1) / N * np.sum((left_out - left_out.mean()) ** 2))
+    assert estimate.method == "jackknife_t"
+    half = t_interval([1.0, 2.0] * (N // 2))  # only for the quantile
+    quantile = (half.high - half.low) / 2 / np.std([1.0, 2.0] * (N // 2), ddof=1) * math.sqrt(N)
+    assert estimate.high - estimate.value == pytest.approx(quantile * error, rel=1e-4)
+
+
+def test_the_gap_is_id_minus_ood_by_welch(world):
+    scores = score(manifest(), SUITE, *world, HashEncoder())
+    inside, outside = ([v for v in scores.per_prompt[task]["1.0"]["win_rate"] if v is not None] for task in ("a", "b"))
+    gap, slow = found(scores, "win_rate", "gap"), welch(inside, outside)
+    assert gap.value == pytest.approx(np.mean(inside) - np.mean(outside), abs=1e-6)
+    assert (gap.low, gap.high) == pytest.approx(tuple(slow.interval), abs=1e-5)
+
+
+def test_the_order_of_the_files_does_not_matter(world):
+    samples, verdicts = world
+    turned = {task: group[::-1] for task, group in samples.items()}
+    assert score(manifest(), SUITE, samples, verdicts, HashEncoder()) == score(
+        manifest(), SUITE, turned, verdicts, HashEncoder()
+    )
+
+
+def test_one_output_a_prompt_has_no_diversity_per_input_and_says_so(world):
+    samples, verdicts = ({task: [r for r in group if r.index == 0] for task, group in part.items()} for part in world)
+    scores = score(manifest(k=1), SUITE, samples, verdicts, HashEncoder())
+    assert not [e for e in scores.estimates if "per_input" in e.metric]
+    assert "several outputs a prompt" in scores.absent["per_input"]
+    assert found(scores, "sbert_across_input", "ood").n == N
+
+
+def test_a_later_verdict_supersedes_a_failure(world):
+    samples, verdicts = world
+    again = [v.model_copy(update={"preference": 1.0, "error": None}) for v in verdicts["a"] if v.doc_id == "3"]
+    scores = score(manifest(), SUITE, samples, verdicts | {"a": [*verdicts["a"], *again]}, HashEncoder())
+    assert scores.per_prompt["a"]["1.0"]["win_rate"][scores.doc_ids["a"].index("3")] == 1.0
+
+
+def test_a_run_without_verdicts_is_refused_not_scored_0(world):
+    samples, _ = world
+    with pytest.raises(UserError, match="task a has no verdict; run `gendiv judge` first"):
+        score(manifest(), SUITE, samples, {}, HashEncoder())
+
+
+def test_a_verdict_without_its_sample_is_refused(world):
+    samples, verdicts = world
+    stray = verdicts["a"][0].model_copy(update={"doc_id": "99"})
+    with pytest.raises(UserError, match="has no sample"):
+        score(manifest(), SUITE, samples, verdicts | {"a": [*verdicts["a"], stray]}, HashEncoder())
+
+
+def test_an_incomplete_grid_is_refused(world):
+    samples, verdicts = world
+    with pytest.raises(UserError, match="not complete"):
+        score(manifest(), SUITE, samples | {"a": samples["a"][:-1]}, verdicts, HashEncoder())
+
+
+def test_a_constant_answer_is_flagged(world):
+    samples, verdicts = world
+    same = {task: [s.model_copy(update={"text": "dog"}) for s in group] for task, group in samples.items()}
+    flags = {flag.code for flag in score(manifest(), SUITE, same, verdicts, HashEncoder()).flags}
+    assert "constant_output" in flags
+
+
+def test_lengths_far_from_the_references_are_flagged(world):
+    samples, verdicts = world
+    long = {task: [v.model_copy(update={"length": 99}) for v in group] for task, group in verdicts.items()}
+    codes = [f.code for f in score(manifest(), SUITE, samples, long, HashEncoder()).flags]
+    assert codes.count("length") == 2
+    unasked = SUITE.model_copy(update={"length_range": None})
+    assert "length" not in [f.code for f in score(manifest(), unasked, samples, long, HashEncoder()).flags]
+
+
+def test_two_runs_can_be_paired_from_their_scores_alone(world):
+    samples, verdicts = world
+    scores = score(manifest(), SUITE, samples, verdicts, HashEncoder())
+    values = scores.per_prompt["b"]["1.0"]["effective_per_input_g"]
+    assert paired_t(values, values).estimate == 0.0
+    assert len(values) == len(scores.doc_ids["b"]) == N

@@ -103,13 +103,13 @@ def judge(run: RunFolder) -> None:
 
 
 @app.command()
-def score(run: RunFolder) -> None:
+def score(run: RunFolder, threads: Threads = 1) -> None:
     """Score a judged run: win rate, gap and diversity, each with its interval."""
     from benchmark import pipeline
     from benchmark.runs import Run
 
     with _progress() as bars:
-        scores = pipeline.score(Run(run), bars.stage)
+        scores = pipeline.score(Run(run), bars.stage, threads)
     _print_scores(scores)
 
 
@@ -136,7 +136,7 @@ def run_all(
     with _progress() as bars:
         run = pipeline.sample(model, suite, folder, options, bars.stage)
         pipeline.judge(run, bars.stage)
-        scores = pipeline.score(run, bars.stage)
+        scores = pipeline.score(run, bars.stage, threads)
     _print_scores(scores)
     print(f"run: {folder}")
 
@@ -146,26 +146,21 @@ def import_alpaca_eval(
     results: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="AlpacaEval's results folder.")],
     out: Annotated[Path, typer.Option(metavar="RUNS_DIR", help="Folder for the runs.")],
     model: Annotated[list[str] | None, typer.Option(help="Only this model; may be given several times.")] = None,
+    threads: Threads = 1,
 ) -> None:
-    """Read AlpacaEval's outputs and verdicts, then score them."""
+    """Read AlpacaEval's outputs and verdicts into runs, and score them."""
+    from functools import partial
+
     from benchmark import pipeline
     from benchmark.importers.alpaca_eval import import_results
 
     with _progress() as bars:
-        seen = 0
-
-        def imported(done: int, total: int) -> None:
-            nonlocal seen
-            bars.stage("importing", done - seen, total)
-            seen = done
-
-        runs = import_results(results, out, models=model, progress=imported)
-        for number, run in enumerate(runs):
-            bars.job("scoring", f"{number + 1} of {len(runs)}", 0, len(runs))
+        runs = import_results(results, out, models=model, progress=bars.counter("importing"))
+        for run in runs:
             if not run.scores_path.exists():
-                pipeline.score(run, lambda stage, done, total, name=run.folder.name: bars.job(name, stage, done, total))
+                pipeline.score(run, partial(bars.job, run.folder.name), threads)
     for reason in runs.skipped:
-        print(f"skipped {reason}", file=sys.stderr)
+        print(f"skipped: {reason}", file=sys.stderr)
     for run in runs:
         print(f"imported: {run.folder}")
 
@@ -262,27 +257,24 @@ def _build_board(scores: list[Scores], out: Path) -> None:
 
 
 def _print_scores(scores: Scores) -> None:
-    """Print the headline numbers of one run."""
+    """Print the headline numbers of one run: a line a metric, a column a role."""
     from rich.console import Console
     from rich.table import Table
 
     from benchmark.suites import HEADLINE_TEMPERATURE
 
-    table = Table("metric", "role", "estimate", "95 % interval", "method", "n", box=None, pad_edge=False)
-    for estimate in scores.estimates:
-        if estimate.temperature == HEADLINE_TEMPERATURE:
-            interval = f"[{estimate.low:.3f}, {estimate.high:.3f}]"
-            cells = (f"{estimate.value:.3f}", interval, estimate.method, str(estimate.n))
-            table.add_row(estimate.metric, estimate.role, *cells)
-    console = Console()
-    console.print(
-        f"{scores.name} on {scores.identity.suite}, temperature {HEADLINE_TEMPERATURE}", style="bold", markup=False
-    )
+    shown = [e for e in scores.estimates if e.temperature == HEADLINE_TEMPERATURE]
+    roles = list(dict.fromkeys(estimate.role for estimate in shown))
+    cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]" for e in shown}
+    table = Table("metric", *roles, box=None, pad_edge=False)
+    for metric in dict.fromkeys(estimate.metric for estimate in shown):
+        table.add_row(metric, *(cells.get((metric, role), "–") for role in roles))
+    # Wide enough on a pipe too: a cut-off number is worse than a long line.
+    console = Console(width=max(Console().width, 28 + 24 * (1 + len(roles))))
+    console.print(f"{scores.name} on {scores.identity.suite}, T = {HEADLINE_TEMPERATURE}, 95 % intervals", markup=False)
     console.print(table)
-    for reason in scores.absent.values():
-        console.print(f"absent: {reason}", markup=False)
-    for flag in scores.flags:
-        console.print(f"flagged, will not be ranked: {flag.text}", markup=False)
+    for line in (*scores.absent.values(), *(f"flagged, not ranked: {flag.text}" for flag in scores.flags)):
+        console.print(line, markup=False)
 
 
 def _progress() -> Bars:

@@ -100,7 +100,7 @@ def judge(run: Run, progress: Progress = silent) -> None:
     judge_run(run, suite, load_judge(suite.judge), prompts, advance=lambda n: progress("judging", n, total))
 
 
-def score(run: Run, progress: Progress = silent) -> Scores:
+def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
     """Score a judged run, write its ``scores.json`` and return it."""
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
@@ -113,7 +113,15 @@ def score(run: Run, progress: Progress = silent) -> Scores:
         _check_grids(run, manifest, suite, prompts)
     samples = {entry.task: run.samples(entry.task) for entry in suite.tasks}
     verdicts = {entry.task: run.verdicts(entry.task, manifest.identity.judge) for entry in suite.tasks}
-    encoder = Encoder(suite.encoder)
+    before = 0
+
+    def embedded(done: int, total: int) -> None:
+        nonlocal before
+        progress("embedding", done - before, total)
+        before = done
+
+    _set_threads(threads)
+    encoder = Encoder(suite.encoder, progress=embedded)
     scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts)
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -45,6 +46,17 @@ class Bars:
     def stage(self, stage: str, done: int, total: int) -> None:
         """Advance the bar of a stage by ``done`` of ``total`` units."""
         self.job("", stage, done, total)
+
+    def counter(self, stage: str) -> Callable[[int, int], None]:
+        """Make a callback for code that tells (units done so far, units in all)."""
+        seen = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal seen
+            self.stage(stage, done - seen, total)
+            seen = done
+
+        return report
 
     def job(self, job: str, stage: str, done: int, total: int) -> None:
         """Advance the bar of one job's stage; a job's finished stages make room for the next."""

@@ -28,8 +28,12 @@ class TextEncoder(Protocol):
     """What scoring needs of a sentence encoder."""
 
     @property
-    def identity(self) -> str:
-        """Name that the suite version pins."""
+    def name(self) -> str:
+        """What the suite version pins."""
+
+    @property
+    def precision(self) -> str:
+        """What it computed in: moves no score by 1e-3, and is recorded."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed: unit rows [len(texts), d]."""
@@ -111,7 +115,8 @@ def score(
         notes={
             "tasks": facts,
             "encoder": {
-                "name": encoder.identity,
+                "name": encoder.name,
+                "precision": encoder.precision,
                 "different_texts": len(texts),
                 "share_over_token_limit": encoder.truncated_share(texts),
             },

@@ -26,13 +26,13 @@ SUITE = Suite.model_validate(
     strict=False,
 )
 SAMPLING = Sampling(k=K, temperatures=TEMPERATURES, top_p=1.0, top_k=0, max_new_tokens=9, stop=(), seed=0)
-WORDS = "dog cat house tree car road song loan soup exam".split()
+WORDS = ["dog", "cat", "house", "tree", "car", "road", "song", "loan", "soup", "exam"]
 
 
 class HashEncoder:
     """A deterministic embedding of any text, good enough to check what is done with embeddings."""
 
-    identity = "hash"
+    name, precision = "hash", "float32"
 
     def encode(self, texts):
         assert list(texts) == sorted(set(texts)), "every different text once, in order"

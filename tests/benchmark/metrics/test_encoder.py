@@ -9,6 +9,7 @@ from benchmark.errors import UserError
 from benchmark.metrics import encoder as encoders
 from benchmark.metrics import sentence_bert
 from benchmark.metrics.encoder import Encoder
+from tasks.pocket.world import document, fresh_reference
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +87,24 @@ def test_threads_are_put_back(encoder: Encoder) -> None:
     assert after == 2
 
 
-def test_autocast_has_an_identity_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Encoder().identity == "all-minilm-l6-v2"
-    for native, identity in ((True, "all-minilm-l6-v2+bf16"), (False, "all-minilm-l6-v2")):
+def test_autocast_is_used_where_the_cpu_has_it_and_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native, precision in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(encoders, "has_native_bfloat16", lambda native=native: native)
-        assert Encoder(precision="bfloat16").identity == identity
+        assert Encoder().precision == precision
+        assert Encoder(precision="float32").precision == "float32"
+
+
+def test_autocast_moves_no_prompts_diversity_by_a_thousandth() -> None:
+    if not encoders.has_native_bfloat16():
+        pytest.skip("this CPU has no native bfloat16, so nothing is autocast")
+    docs = [document("ood", number) for number in range(20)]
+    texts = [fresh_reference(doc, number, 0) for doc in docs for number in range(16)]
+    exact, fast = (
+        sentence_bert.per_input(Encoder(precision=p, threads=1).encode(texts).reshape(20, 16, -1))
+        for p in ("float32", "auto")
+    )
+    assert 0 < np.abs(exact - fast).max() < 1e-3
+    assert abs(exact.mean() - fast.mean()) < 3e-4
 
 
 def test_an_unknown_encoder_is_the_users_mistake() -> None:

@@ -1,0 +1,224 @@
+"""The plane as a figure: a Vega-Lite chart, drawn to SVG and PNG without a browser or a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+import vl_convert
+
+from leaderboard import ink
+from leaderboard.board import Board
+from leaderboard.key import key
+from leaderboard.names import metric_title, role_title
+from leaderboard.panel import Panel, Store, Style, Track, control_shapes
+from leaderboard.row import Point, Row
+
+Width = Literal["wide", "narrow"]
+PNG_SCALE = 2.0
+CROWDED = 0.35
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of the panels on a wide page and on a telephone."""
+
+    main: Style
+    side: Style
+    beside: bool
+    """Whether the smaller panels stand to the right of the main one rather than below it."""
+
+
+LAYOUTS: dict[Width, Layout] = {
+    "wide": Layout(
+        main=Style(590, 460, name_size=12.0, title_size=14.0),
+        side=Style(282, 182, name_size=10.0, small=True, title_size=12.5),
+        beside=True,
+    ),
+    "narrow": Layout(
+        main=Style(270, 330, name_size=10.0),
+        side=Style(270, 210, name_size=9.5, small=True, title_size=12.5),
+        beside=False,
+    ),
+}
+
+
+def chart(board: Board, store: Store, width: Width = "wide") -> Any:
+    """Return the figure of one board.
+
+    The main panel has curves over temperatures, headline points with their joint 95 % regions, and arrows from ID to
+    OOD; diversity across inputs and the harder shift have a small panel each, where the suite has them.
+    """
+    layout = LAYOUTS[width]
+    colours, shapes = ink.colours(board), control_shapes(board.rows)
+    plane = board.suite.plane
+
+    def panel(title: str, x_title: str, y_title: str, tracks: list[Track], style: Style) -> alt.LayerChart:
+        return Panel(title, x_title, y_title, tracks, colours, shapes, style, store).chart()
+
+    everything = _main_tracks(board)
+    main = _without_outliers(everything)
+    if not main:
+        nothing = alt.Chart(store.add([{}]), width=layout.main.width, height=60)
+        return nothing.mark_text(text="no row has both axes", fill=ink.MUTED)
+    parts: list[Any] = [panel(board.suite.title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
+    side = []
+    if main != everything:
+        side.append(
+            panel(
+                "With the rows that are not ranked",
+                f"{_short_x(board, plane.role)} →",
+                f"{metric_title(plane.y.metric)} →",
+                [dataclasses.replace(track, labelled=not track.row.competes) for track in everything],
+                layout.side,
+            )
+        )
+    second = [_side_track(row, row.second) for row in board.rows if _headline(row.second)]
+    if plane.y2 and second:
+        side.append(
+            panel(
+                "Across inputs",
+                f"{_short_x(board, plane.role)} →",
+                f"{metric_title(plane.y2.metric)} →",
+                second,
+                layout.side,
+            )
+        )
+    hard = [_side_track(row, row.curves["ood_hard"]) for row in board.rows if _headline(row.curves.get("ood_hard", ()))]
+    if hard and plane.role != "ood_hard":
+        side.append(
+            panel(
+                "Harder shift",
+                f"{_short_x(board, 'ood_hard')} →",
+                f"{metric_title(plane.y.metric)} →",
+                hard,
+                layout.side,
+            )
+        )
+    if layout.beside:
+        if side:
+            parts.append(alt.vconcat(*side, spacing=18))
+        body: Any = alt.hconcat(*parts, spacing=26)
+        room = layout.main.width + (layout.side.width + 76 if side else 0)
+    else:
+        body = alt.vconcat(*parts, *side, spacing=16)
+        room = layout.main.width
+    return alt.vconcat(key(everything, room, store, bars=bool(side)), body, spacing=14)
+
+
+def spec(board: Board, width: Width = "wide") -> dict[str, Any]:
+    """Vega-Lite specification of the figure, with its theme and data."""
+    store = Store()
+    figure = (
+        chart(board, store, width)
+        .configure(background=ink.PAPER, font=ink.FONT, padding=8, aria=False)
+        .configure_view(stroke=None)
+        .configure_axis(
+            domainColor=ink.RULE,
+            gridColor=ink.GRID,
+            gridWidth=1,
+            ticks=False,
+            labelColor=ink.MUTED,
+            labelFontSize=10.5,
+            labelPadding=5,
+            titleColor=ink.INK,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            titlePadding=4,
+            labelFlush=False,
+        )
+        .configure_title(font=ink.FONT, fontWeight="bold", anchor="start", frame="group")
+    )
+    described: dict[str, Any] = figure.to_dict(validate=False)
+    return described | {"datasets": store.datasets}
+
+
+def svg(board: Board, width: Width = "wide", *, prefix: str = "") -> str:
+    """Draw the figure as SVG.
+
+    Parameters
+    ----------
+    board
+        What to draw.
+    width
+        ``wide`` or ``narrow``.
+    prefix
+        Goes in front of every id, so that several figures can stand in one page.
+    """
+    drawn = vl_convert.vegalite_to_svg(json.dumps(spec(board, width), sort_keys=True))
+    return svg_ids(drawn, prefix)
+
+
+def png(svg_text: str) -> bytes:
+    """Draw an SVG figure as PNG, two pixels a unit."""
+    return bytes(vl_convert.svg_to_png(svg_text, scale=PNG_SCALE))
+
+
+def alt_text(board: Board) -> str:
+    """What the figure shows, for those who cannot see it."""
+    plane = board.suite.plane
+    rows = [
+        f"{row.name} ({row.kind}{'' if row.competes or row.kind != 'model' else ', not ranked'}) at "
+        f"{row.point.x.value:.2f}, {row.point.y.value:.2f}"
+        for row in board.rows
+        if row.point
+    ]
+    return (
+        f"Scatter plot of {board.suite.title}: {plane.x.title} across, {plane.y.title} up; higher is better on both. "
+        f"Headline points: {'; '.join(rows)}."
+    )
+
+
+def svg_ids(drawn: str, prefix: str) -> str:
+    """Name a figure's ids by order of appearance behind a prefix: Vega counts on from the figure drawn before."""
+    found = list(dict.fromkeys(re.findall(r'\sid="([^"]+)"', drawn)))
+    for place, name in enumerate(found):
+        drawn = drawn.replace(f'id="{name}"', f'id="{prefix}figure-{place}"')
+        drawn = drawn.replace(f"url(#{name})", f"url(#{prefix}figure-{place})")
+    return drawn
+
+
+def _main_tracks(board: Board) -> list[Track]:
+    return [
+        Track(
+            row,
+            row.curves.get(board.suite.plane.role, ()),
+            row.point,
+            tail=row.id_point if row.kind == "model" else None,
+            outline=row.outline,
+        )
+        for row in board.rows
+        if row.point
+    ]
+
+
+def _without_outliers(tracks: list[Track]) -> list[Track]:
+    """Leave unranked models out where they alone would crowd the ranked ones into a corner."""
+    ranked = [track for track in tracks if track.row.kind != "model" or track.row.competes]
+    if not ranked or len(ranked) == len(tracks):
+        return tracks
+
+    def span(of: list[Track], axis: str) -> float:
+        values: list[float] = [getattr(track.point, axis).value for track in of]
+        return max(values) - min(values)
+
+    crowded = any(span(ranked, axis) < CROWDED * span(tracks, axis) for axis in ("x", "y"))
+    return ranked if crowded else tracks
+
+
+def _side_track(row: Row, curve: tuple[Point, ...]) -> Track:
+    point = _headline(curve)
+    assert point is not None, "the caller has looked"
+    return Track(row, curve, point, bars=True)
+
+
+def _headline(curve: tuple[Point, ...]) -> Point | None:
+    return next((point for point in curve if point.temperature == 1.0), None)
+
+
+def _short_x(board: Board, role: str) -> str:
+    return f"{role_title(role)} {metric_title(board.suite.plane.x.metric)}"

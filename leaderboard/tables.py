@@ -1,0 +1,220 @@
+"""The tables people read: few columns, one row a model, every number beside its interval.
+
+A `Table` holds raw text; whoever prints it escapes it for its own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmark.records import Estimate
+from leaderboard.board import Board
+from leaderboard.names import method_title, metric_title, role_title, upper_first
+from leaderboard.row import Interval, Row
+
+MISSING = "–"
+SOURCE_MARK = "†"
+EAD = "ead_per_input"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value as text, its interval as text, and whether it is a number."""
+
+    text: str
+    interval: str = ""
+    number: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.interval}".rstrip()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and what stands under it."""
+
+    title: str
+    cell: Callable[[Row], Cell]
+    value: Callable[[Row], Interval | Estimate | None] = lambda _: None
+    """Where the cell's number comes from, for the note on intervals."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of text."""
+
+    key: str
+    """``swept``, ``single``, ``controls`` or ``unranked``."""
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def human_tables(board: Board) -> list[Table]:
+    """Tables of one board: ranked swept, ranked single, unranked with reasons, floors and ceilings.
+
+    A table without rows is left out; where no model at all is ranked, nothing stands in its place.
+    """
+    columns = _columns(board)
+    rank = Column("rank", lambda row: Cell(str(board.ranks[row.name])))
+    why = Column("why it is not ranked", lambda row: Cell("; ".join(row.unranked), number=False))
+    kind = Column("kind", lambda row: Cell(row.kind, number=False))
+    swept = "Swept over the suite's temperatures"
+    if board.suite.sampling:
+        swept = f"Swept over temperatures {', '.join(f'{t:g}' for t in board.suite.sampling.temperatures)}"
+    parts = [
+        ("swept", swept, [rank, *columns], board.ranked("swept")),
+        ("single", "At a single temperature", [rank, *columns], board.ranked("single")),
+        ("unranked", "Shown but not ranked", [columns[0], why, *columns[1:]], board.unranked),
+        ("controls", "Ceilings and floors, never ranked", [columns[0], kind, *columns[1:]], board.controls),
+    ]
+    return [
+        Table(
+            key,
+            title,
+            tuple(column.title for column in chosen),
+            tuple(tuple(column.cell(row) for column in chosen) for row in rows),
+        )
+        for key, title, chosen, rows in parts
+        if rows
+    ]
+
+
+def curve_table(board: Board) -> Table:
+    """Both axes of every row at every role and temperature."""
+    plane = board.suite.plane
+    rows = tuple(
+        (
+            Cell(row.name, number=False),
+            Cell(role_title(role), number=False),
+            Cell(f"{point.temperature:g}"),
+            interval_cell(point.x),
+            interval_cell(point.y),
+        )
+        for row in board.rows
+        for role, points in row.curves.items()
+        for point in points
+    )
+    headers = (
+        "model",
+        "role",
+        "temperature",
+        f"x: {metric_title(plane.x.metric)}",
+        f"y: {_y_title(board)}",
+    )
+    return Table("curves", "Every temperature and role", headers, rows)
+
+
+def interval_cell(value: Interval | Estimate | None) -> Cell:
+    """``0.312`` and ``[0.274, 0.356]``; a missing value is a dash, never 0."""
+    if value is None:
+        return Cell(MISSING)
+    return Cell(number(value.value), f"[{number(value.low)}, {number(value.high)}]")
+
+
+def number(value: float) -> str:
+    """Three decimals with a true minus sign; a rounded zero has no sign."""
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text.replace("-", "−")
+
+
+def is_source_only(board: Board, row: Row) -> bool:
+    """Whether a row is declared to be trained on the ``id`` split alone, so that *ID* and *OOD* are said rightly."""
+    own = {task.task for task in board.suite.tasks if task.role == "id"}
+    return not own or set(row.scores.card.trained_on or ()) == own
+
+
+def display_name(board: Board, row: Row) -> str:
+    """The row's name, marked where its training split is not declared to be the suite's."""
+    marked = row.kind == "model" and not is_source_only(board, row)
+    return f"{row.name} {SOURCE_MARK}" if marked else row.name
+
+
+def _y_title(board: Board) -> str:
+    axis = board.suite.plane.y
+    return f"{metric_title(axis.metric)} (share)" if axis.reference else metric_title(axis.metric)
+
+
+def _columns(board: Board) -> list[Column]:
+    plane = board.suite.plane
+    roles = {task.role for task in board.suite.tasks}
+    x, y = plane.x.metric, plane.y.metric
+    columns = [
+        Column("model", lambda row: Cell(display_name(board, row), number=False)),
+        Column("score", lambda row: interval_cell(row.score), lambda row: row.score),
+        _estimate(x, plane.role, len(roles) > 1),
+    ]
+    if "id" in roles and plane.role != "id":
+        columns += [_estimate(x, "id", True), _estimate(x, "gap", True)]
+    if "ood_hard" in roles:
+        columns.append(_estimate(x, "ood_hard", True))
+    columns.append(
+        Column(
+            _y_title(board),
+            lambda row: interval_cell(row.point.y if row.point else None),
+            lambda row: row.point.y if row.point else None,
+        )
+    )
+    gate = board.suite.gate.name
+    for metric in (f"valid_share_{gate}", f"conditional_per_input_{gate}"):
+        if any(row.headline(metric, plane.role) for row in board.rows):
+            columns.append(_estimate(metric, plane.role, False))
+    columns.append(_estimate(EAD, plane.role, False))
+    if plane.y2 and plane.y2.metric != y:
+        columns.append(_estimate(plane.y2.metric, plane.role, False))
+    return columns
+
+
+def _estimate(metric: str, role: str, say_role: bool) -> Column:
+    title = metric_title(metric)
+    if role == "gap":
+        title = "ID − OOD gap"
+    elif say_role:
+        title = f"{role_title(role)} {title}"
+    return Column(title, lambda row: interval_cell(row.headline(metric, role)), lambda row: row.headline(metric, role))
+
+
+def notes(board: Board) -> list[str]:
+    """What the reader of a board's tables must know: intervals, ranks, the marks in it, EAD's floor, the dashes."""
+    return list(_notes(board, _columns(board)))
+
+
+def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
+    plane = board.suite.plane
+    methods: dict[str, list[str]] = {}
+    for column in columns:
+        used = sorted({method_title(found.method) for row in board.rows if (found := column.value(row))})
+        if used:
+            methods.setdefault(" or ".join(used), []).append(column.title)
+    said = "; ".join(f"{', '.join(titles)}: {method}" for method, titles in methods.items())
+    counts = sorted({row.point.x.n for row in board.rows if row.point})
+    prompts = f" over {' or '.join(str(n) for n in counts)} prompts" if counts else ""
+    at = " at temperature 1" if board.suite.sampling else ""
+    yield f"Brackets are 95 % intervals{at}{prompts}, for this checkpoint only. {upper_first(said)}."
+    if any(row.protocol == "swept" for row in board.rows):
+        yield "Score: √ of the area that a model's temperatures cover on the plane; √(x·y) for a single temperature."
+    else:
+        yield "Score: √(x·y)."
+    yield (
+        "A rank is a set, such as 3 (2–9): from 1 + the models that are significantly better to the last place left by "
+        "those significantly worse (paired t on the score, Holm over the table)."
+    )
+    titles = [column.title for column in columns]
+    if plane.y.reference:
+        yield (
+            f"(share): {metric_title(plane.y.metric)} divided by {plane.y.reference:g}, the suite's frozen reference, "
+            "and clipped to 1; leaderboard.csv has it undivided."
+        )
+    if metric_title(EAD) in titles and board.suite.sampling:
+        k = board.suite.sampling.k
+        yield f"{metric_title(EAD)} has a floor: {k} identical outputs score about 1/{k} = {1 / k:.4g}."
+    if any(display_name(board, row) != row.name for row in board.rows):
+        yield (
+            f"{SOURCE_MARK} not declared to be trained on the ID split alone: for this model read ID, OOD and gap as "
+            "source, shifted and difference."
+        )
+    if any(str(column.cell(row)) == MISSING for column in columns for row in board.rows):
+        yield f"{MISSING} means not measured; it is never 0."
+    for metric, reason in board.absent.items():
+        yield f"Not measured ({metric_title(metric)}): {reason}."

@@ -1,0 +1,91 @@
+"""The figure draws the board's numbers, and its labels keep apart."""
+
+import math
+
+import pytest
+from synthetic_scores import SUITES, imported_rows, toy_rows
+
+from benchmark.records import Scores
+from leaderboard import ink
+from leaderboard.board import boards
+from leaderboard.frame import Frame, data_range, ticks
+from leaderboard.labels import Box, Wanted, place
+from leaderboard.panel import Store
+from leaderboard.plane_figure import chart, spec
+
+
+def test_pixels_and_data_are_inverse() -> None:
+    frame = Frame((0.1, 0.6), (0.2, 0.9), 500, 400)
+    assert frame.data(frame.pixel(0.3, 0.7)) == pytest.approx((0.3, 0.7))
+    assert frame.pixel(0.1, 0.9) == pytest.approx((0.0, 0.0))
+
+
+def test_a_panel_of_one_point_has_a_range() -> None:
+    low, high = data_range([0.0])
+    assert low < 0.0 < high
+    assert data_range([1.0])[1] > 1.0
+
+
+def test_ticks_lie_in_the_plane() -> None:
+    assert ticks((-0.05, 1.07), 10) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert all(0.0 <= tick <= 1.0 for tick in ticks((-0.2, 0.031), 5))
+
+
+def test_labels_of_crowded_points_do_not_overlap() -> None:
+    wanted = [Wanted(f"model {i}", (200.0 + 3 * i, 150.0 + 2 * i), 11.0) for i in range(6)]
+    placed = place(wanted, Box(0, 0, 400, 300), [label.anchor for label in wanted], [])
+    boxes = [Box(p.centre[0] - 20, p.centre[1] - 6, p.centre[0] + 20, p.centre[1] + 6) for p in placed]
+    assert len(placed) == 6
+    assert not any(a.overlap(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_placing_is_the_same_every_time() -> None:
+    wanted = [Wanted("a", (10.0, 10.0), 11.0), Wanted("b", (12.0, 11.0), 11.0)]
+    assert place(wanted, Box(0, 0, 99, 99), [], []) == place(wanted, Box(0, 0, 99, 99), [], [])
+
+
+def test_the_figure_is_valid_vega_lite() -> None:
+    for board in boards(toy_rows(12) + imported_rows(12), SUITES):
+        chart(board, Store()).to_dict(validate=True)
+
+
+def test_points_of_the_figure_are_the_boards(toy: list[Scores]) -> None:
+    (board,) = boards(toy, SUITES)
+    drawn = {
+        (row["x"], row["y"]) for rows in spec(board)["datasets"].values() for row in rows if "x" in row and "y" in row
+    }
+    for row in board.rows:
+        assert row.point is not None
+        assert (round(row.point.x.value, 6), round(row.point.y.value, 6)) in drawn
+        if row.kind == "model":
+            assert row.id_point is not None
+            assert (round(row.id_point.x.value, 6), round(row.id_point.y.value, 6)) in drawn
+            for point in row.curves["ood"]:
+                assert (round(point.x.value, 6), round(point.y.value, 6)) in drawn
+
+
+def test_arrow_heads_stop_short_of_their_points(toy: list[Scores]) -> None:
+    (board,) = boards(toy, SUITES)
+    layers = [rows for rows in spec(board)["datasets"].values() if rows and "angle" in rows[0]]
+    shafts = next(rows for rows in layers if rows[0]["x"] != rows[0]["x2"])
+    points = {row.id_point.x.value: row.point for row in board.rows if row.id_point and row.point}
+    assert len(shafts) == 6
+    for shaft in shafts:
+        point = next(point for start, point in points.items() if round(start, 6) == shaft["x"])
+        whole = math.dist((shaft["x"], shaft["y"]), (point.x.value, point.y.value))
+        assert 0 < math.dist((shaft["x"], shaft["y"]), (shaft["x2"], shaft["y2"])) < whole
+        assert 0.0 <= shaft["angle"] < 360.0
+
+
+def test_every_colour_has_one_for_the_dark() -> None:
+    used = {ink.PAPER, ink.INK, ink.MUTED, ink.GRID, ink.RULE, ink.CONTROL, *ink.OTHER}
+    used |= {colour for pair in ink.PALETTE for colour in pair}
+    assert used == set(ink.DARK)
+
+
+def test_each_of_six_models_has_its_own_colour(toy: list[Scores]) -> None:
+    (board,) = boards(toy, SUITES)
+    colours = ink.colours(board)
+    models = [colours[row.name][0] for row in board.rows if row.kind == "model"]
+    assert len(set(models)) == len(models) == 6
+    assert {colours[row.name][0] for row in board.controls} == {ink.CONTROL}

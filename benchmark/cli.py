@@ -46,6 +46,10 @@ Chat = Annotated[
     bool | None, typer.Option("--chat/--no-chat", help="Use the chat template; default: where there is one.")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads. More is often slower for small models.")]
+Method = Annotated[str | None, typer.Option(help="How the model was trained, such as sft or ppo.")]
+TrainedOn = Annotated[
+    list[str] | None, typer.Option(help="A task or data set it was trained on; may be given several times.")
+]
 RowName = Annotated[str | None, typer.Option("--name", help="The row's name on the board.")]
 
 
@@ -81,11 +85,13 @@ def sample(
     chat: Chat = None,
     threads: Threads = 1,
     name: RowName = None,
+    method: Method = None,
+    trained_on: TrainedOn = None,
 ) -> None:
     """Draw k outputs a prompt and temperature. Kill it at any time: the same command finishes the missing ones."""
     from benchmark import pipeline
 
-    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name)
+    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
     with _progress() as bars:
         run = pipeline.sample(model, suite, out, options, bars.stage)
     print(f"sampled: {run.folder}")
@@ -127,11 +133,13 @@ def run_all(
     chat: Chat = None,
     threads: Threads = 1,
     name: RowName = None,
+    method: Method = None,
+    trained_on: TrainedOn = None,
 ) -> None:
     """Sample, judge and score a model."""
     from benchmark import pipeline
 
-    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name)
+    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
     folder = out or Path("runs") / suite.partition("@")[0] / _folder_name(name or model)
     with _progress() as bars:
         run = pipeline.sample(model, suite, folder, options, bars.stage)
@@ -203,8 +211,10 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     if what == "metrics":
         from benchmark.metrics.catalog import METRICS
 
-        rows = [(name, metric.meaning, metric.direction, metric.range) for name, metric in METRICS.items()]
-        return ("metric", "meaning", "direction", "range"), rows
+        metrics = METRICS.items()
+        return ("metric", "meaning", "direction", "range"), [
+            (name, metric.meaning, metric.direction, metric.range) for name, metric in metrics
+        ]
     from benchmark.judging.judge import load_judge_configs
 
     configs = load_judge_configs().values()
@@ -221,8 +231,11 @@ def _options(
     chat: bool | None,
     threads: int,
     name: str | None,
+    method: str | None,
+    trained_on: list[str] | None,
 ) -> SampleOptions:
     from benchmark.pipeline import SampleOptions
+    from benchmark.records import ModelCard
 
     try:
         grid = tuple(float(part) for part in temperatures.split(",")) if temperatures else None
@@ -230,7 +243,8 @@ def _options(
         raise UserError(f"--temperatures {temperatures!r}: give numbers with commas between, such as 0.3,1.0") from None
     if grid and not all(0 <= temperature < float("inf") for temperature in grid):
         raise UserError(f"--temperatures {temperatures!r}: temperatures are finite and not negative")
-    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name)
+    card = ModelCard(method=method, trained_on=tuple(trained_on) if trained_on else None)
+    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name, card)
 
 
 def _folder_name(model: str) -> str:
@@ -249,10 +263,25 @@ def _find_runs(folder: Path) -> Iterator[Any]:
 
 
 def _build_board(scores: list[Scores], out: Path) -> None:
-    from leaderboard.build import build
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    for table in build(scores, out):
-        print(table)
+    from leaderboard.board import boards
+    from leaderboard.build import build
+    from leaderboard.text_tables import terminal
+
+    build(scores, out)
+    console = Console(width=max(Console().width, 160))  # wide enough on a pipe too, where 80 is assumed
+    for board in boards(scores):
+        for title, headers, rows in terminal(board):
+            # Text, not markup: a row's name is whatever its submitter wrote.
+            table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+            for header in headers:
+                table.add_column(Text(header), overflow="fold", no_wrap=header == "model")
+            for row in rows:
+                table.add_row(*map(Text, row))
+            console.print(table)
     print(f"board: {out / 'index.html'}")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.judging.judge import judge_run, load_judge
 from benchmark.provenance import environment
-from benchmark.records import Identity, Manifest, Prompt, Sampling, Scores
+from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sampling, Scores
 from benchmark.runs import Run, write_atomically, write_record
 from benchmark.sampling.grid import check_grid
 from benchmark.suites import Suite, load_prompts, load_suite, task_identities
@@ -34,6 +34,8 @@ class SampleOptions:
     """CPU threads of torch: one is often the fastest for small models, and never the slow side of oversubscription."""
     name: str | None = None
     """Name of the row on the board; None = the checkpoint's."""
+    card: ModelCard = field(default_factory=ModelCard)
+    """What is declared about the model: its method, and what it was trained on."""
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -82,6 +84,7 @@ def sample(
         kind=built.kind,
         identity=identity(suite, prompts, sampling),
         model=built.sampler.identity(sampling),
+        card=options.card,
         record=environment(),
     )
     total = sum(len(asked) for asked in prompts.values()) * len(sampling.temperatures) * sampling.k
@@ -148,10 +151,10 @@ def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
     if sampling is None:
         raise UserError("identity.sampling is missing", where=run.manifest_path)
     expected = identity(suite, prompts, sampling)
-    for field in Identity.model_fields:
-        if getattr(expected, field) != getattr(manifest.identity, field):
+    for part in Identity.model_fields:
+        if getattr(expected, part) != getattr(manifest.identity, part):
             raise UserError(
-                f"identity.{field} is not that of suite {suite.id} as it is here; sample the run again",
+                f"identity.{part} is not that of suite {suite.id} as it is here; sample the run again",
                 where=run.manifest_path,
             )
     return manifest, suite, prompts

@@ -172,7 +172,7 @@ def _valid(
     for (row, slot), sample in np.ndenumerate(samples):
         passes = invalid_reason(prompts.get(doc_ids[row], ""), sample.text, sample.finish_reason) is None
         if passes and minimum is not None:
-            verdict = verdicts[row, slot]
+            verdict: Verdict | None = verdicts[row, slot]  # type: ignore[assignment]
             passes = verdict is not None and verdict.score is not None and verdict.score >= minimum
         valid[row, slot] = passes
     return valid

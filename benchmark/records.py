@@ -185,7 +185,7 @@ class Manifest(Record):
 
 
 class Estimate(Record):
-    """One number with its interval."""
+    """One number with its interval; (metric, role, temperature) occurs once in a run's scores."""
 
     metric: Name
     task: str
@@ -228,9 +228,11 @@ class Scores(Record):
     """
     flags: Annotated[tuple[Flag, ...], Field(strict=False)] = ()
     absent: dict[str, str] = {}
-    """Metric → why this run has none."""
+    """Part of a metric's name (``per_input``, say) → why this run has no such metric."""
     notes: dict[str, JsonValue] = {}
     """Facts to show beside the numbers, such as the share of texts over the encoder's limit."""
+    record: dict[str, JsonValue] = {}
+    """The manifest's record: shown, never compared."""
 
 
 def canonical_json(value: Any) -> str:

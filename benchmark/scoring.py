@@ -122,8 +122,8 @@ def score(
             },
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
             "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
-            "record": dict(manifest.record),
         },
+        record=manifest.record,
     )
 
 

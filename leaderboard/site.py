@@ -127,7 +127,7 @@ def _provenance(row: Row) -> dict[str, Any]:
         facts.append(("sampling", ", ".join(f"{name} {_said(value)}" for name, value in sampling.items())))
     else:
         facts.append(("sampling", "not known: outputs made elsewhere"))
-    facts += [(name.replace("_", " "), _said(value)) for name, value in _flat(scores.notes)]
+    facts += [(name.replace("_", " "), _said(value)) for name, value in _flat({**scores.notes, **scores.record})]
     facts += [(f"absent: {metric_title(metric)}", reason) for metric, reason in sorted(scores.absent.items())]
     return {
         "name": row.name,

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import queue
+import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,8 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark import pipeline
-from benchmark.records import Scores
+from benchmark.records import ModelCard, Scores
 from benchmark.runs import Run, write_atomically
 from benchmark.statistics.intervals import paired_t
 from benchmark.suites import load_suite
@@ -26,6 +29,7 @@ from reference_models.sft import SFTArguments, read_recipe, train
 from reference_models.tiny import make_checkpoint
 
 SUITE = "pocket"
+TRAINED_ON = "gendiv_pocket_id"
 RECIPES = Path(__file__).parent / "recipes" / "pocket"
 PAIRS = 20_000
 ARCHITECTURE = {
@@ -52,6 +56,31 @@ class Rung:
     recipe: str
 
 
+@dataclass(frozen=True)
+class Job:
+    """One row of the ladder, from nothing to its scores."""
+
+    name: str
+    run: Path
+    training: SFTArguments | None
+    """None for a control."""
+
+    def is_trained(self) -> bool:
+        """Whether the checkpoint is there, trained with these very arguments."""
+        assert self.training is not None
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            record = json.loads((Path(self.training.output) / "training.json").read_text(encoding="utf-8"))
+            return bool(record["arguments"] == asdict(self.training))
+        return False
+
+    def is_done(self) -> bool:
+        """Whether the run is scored, in this version of the suite and with this training."""
+        run = Run(self.run)
+        if not run.scores_path.exists() or not (self.training is None or self.is_trained()):
+            return False
+        return run.scores().identity.suite == load_suite(SUITE).id
+
+
 RUNGS = (Rung("sft", "sft.yaml"), Rung("sft-short", "sft-short.yaml"))
 
 
@@ -75,24 +104,22 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
         Scored runs: models, floors, ceiling.
     """
     data, init = out / "data" / "sft.jsonl", out / "models" / "init"
-    _write_data(data, seed)
-    _write_init(init, seed)
-    jobs: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = []
+    jobs: list[Job] = []
     for rung in RUNGS:
-        arguments = read_recipe(
-            RECIPES / rung.recipe,
-            {"model": str(init), "data": str(data), "output": str(out / "models" / rung.name), "seed": seed},
-        )
-        jobs.append((rung.name, _train_and_run, (arguments, str(out / "runs" / rung.name))))
-    jobs += [(name, _run, (f"control:{name}", str(out / "runs" / name))) for name in CONTROLS]
-    # Long jobs first, and each job in a process of its own, so that the cores stay busy to the end.
-    with multiprocessing.get_context("spawn").Manager() as manager:
-        messages = manager.Queue()
+        folders = {"model": str(init), "data": str(data), "output": str(out / "models" / rung.name)}
+        arguments = read_recipe(RECIPES / rung.recipe, {**folders, "seed": seed})
+        jobs.append(Job(rung.name, out / "runs" / rung.name, arguments))
+    jobs += [Job(name, out / "runs" / name, None) for name in CONTROLS]
+    missing = [job for job in jobs if not job.is_done()]
+    if missing:
+        _write_data(data, seed)
+        _write_init(init, seed)
+        # Long jobs come first, so that the cores stay busy to the end.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_quiet) as pool:
-            futures = [pool.submit(job, *args, name, messages) for name, job, args in jobs]
-            _relay(messages, futures, progress)
-    return [Run(out / "runs" / name) for name, _, _ in jobs]
+        with context.Manager() as manager, ProcessPoolExecutor(workers, context, initializer=_quiet) as pool:
+            messages = manager.Queue()
+            _relay(messages, [pool.submit(_do, job, messages) for job in missing], progress)
+    return [Run(job.run) for job in jobs]
 
 
 def findings(scores: list[Scores]) -> list[str]:
@@ -108,7 +135,7 @@ def findings(scores: list[Scores]) -> list[str]:
     pairs += [(rung.name, floor) for rung in RUNGS for floor in floors]
     lines = []
     for above, below in pairs:
-        difference = paired_t(wins[above], wins[below])
+        difference = paired_t(np.array(wins[above], float), np.array(wins[below], float))
         assert difference.interval is not None
         low, high = difference.interval
         sign = "above" if low > 0 else "below" if high < 0 else "not told apart from"
@@ -116,31 +143,23 @@ def findings(scores: list[Scores]) -> list[str]:
     return lines
 
 
-def _train_and_run(arguments: SFTArguments, run: str, name: str, messages: Any) -> None:
-    """Train one rung unless it is there with the same arguments, then put it through the three stages."""
-    checkpoint = Path(arguments.output)
-    if not _same_training(checkpoint, arguments):
-        train(arguments, progress=lambda _step, _metrics: messages.put((name, "training", 1, arguments.steps)))
-    _run(str(checkpoint), run, name, messages)
-
-
-def _run(model: str, folder: str, name: str, messages: Any) -> None:
-    """Sample, judge and score; a run that is scored already costs a look at its files."""
+def _do(job: Job, messages: Any) -> None:
+    """Do what is missing of a job: train, sample, judge, score."""
 
     def report(stage: str, done: int, total: int) -> None:
-        messages.put((name, stage, done, total))
+        messages.put((job.name, stage, done, total))
 
-    run = pipeline.sample(model, SUITE, Path(folder), progress=report)
-    pipeline.judge(run, progress=report)
-    if not run.scores_path.exists():
-        pipeline.score(run, progress=report)
-
-
-def _same_training(checkpoint: Path, arguments: SFTArguments) -> bool:
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        record = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
-        return bool(record["arguments"] == asdict(arguments))
-    return False
+    model, card = f"control:{job.name}", ModelCard()
+    if job.training is not None:
+        steps = job.training.steps
+        if not job.is_trained():
+            # Samples of other weights are not these: without them the run starts afresh.
+            shutil.rmtree(job.run, ignore_errors=True)
+            train(job.training, progress=lambda _step, _metrics: report("training", 1, steps))
+        model, card = job.training.output, ModelCard(method="sft", trained_on=(TRAINED_ON,))
+    run = pipeline.sample(model, SUITE, job.run, pipeline.SampleOptions(card=card), report)
+    pipeline.judge(run, report)
+    pipeline.score(run, report)
 
 
 def _relay(messages: Any, futures: list[Future[None]], progress: Progress) -> None:
@@ -166,7 +185,7 @@ def _quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _write_data(path: Path, seed: int) -> None:

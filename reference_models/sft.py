@@ -80,7 +80,7 @@ def train(args: SFTArguments, *, progress: Callable[[int, dict[str, float]], Non
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise ValueError(f"{args.model}: the tokenizer needs a padding token that is not its end-of-sequence token")
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
-    model.eval()  # no dropout; gradients flow all the same
+    model.eval()  # type: ignore[no-untyped-call]  # no dropout; gradients flow all the same
     pairs = [
         (tokenizer(prompt)["input_ids"], [*tokenizer(completion)["input_ids"], tokenizer.eos_token_id])
         for prompt, completion in read_pairs(Path(args.data))

@@ -30,7 +30,7 @@ def make_checkpoint(folder: Path, words: Sequence[str], *, seed: int, architectu
     vocabulary = {word: number for number, word in enumerate([*special, *sorted(set(words) - set(special))])}
     words_only = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words_only.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=words_only,
         pad_token="<pad>",
         eos_token="</s>",

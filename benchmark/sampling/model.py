@@ -133,7 +133,7 @@ def _loading(what: str) -> Iterator[None]:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     expected = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AssertionError)
     with contextlib.redirect_stdout(io.StringIO()):
         try:

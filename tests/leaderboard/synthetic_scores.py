@@ -172,7 +172,8 @@ def swept(
         doc_ids=doc_ids,
         per_prompt=per_prompt,
         flags=flags,
-        notes={"encoder": {"share_over_token_limit": 0.0}, "record": {"commit": "0123abc", "dirty": False}},
+        notes={"encoder": {"share_over_token_limit": 0.0}},
+        record={"commit": "0123abc", "dirty": False},
     )
 
 

@@ -302,6 +302,14 @@ def _print_scores(scores: Scores) -> None:
     console = Console(width=max(Console().width, 28 + 24 * (1 + len(roles))))
     console.print(f"{scores.name} on {scores.identity.suite}, T = {HEADLINE_TEMPERATURE}, 95 % intervals", markup=False)
     console.print(table)
+    encoder = scores.notes["encoder"]
+    assert isinstance(encoder, dict)
+    console.print(
+        f"{encoder['share_over_token_limit']:.1%} of {encoder['different_texts']} different texts are over the "
+        f"{encoder['token_limit']} tokens that {encoder['name']} reads",
+        markup=False,
+        highlight=False,
+    )
     for line in (*scores.absent.values(), *(f"flagged, not ranked: {flag.text}" for flag in scores.flags)):
         console.print(line, markup=False)
 

@@ -28,6 +28,8 @@ class Facts(TypedDict):
     failed_verdicts: int
     length_ratio: float | None
     """Characters of the outputs over characters of their references, where judged."""
+    all_ties: bool
+    """Every verdict is an exact tie between texts of one length: the outputs are the references."""
 
 
 def facts_of(grid: TaskGrid) -> Facts:
@@ -46,6 +48,8 @@ def facts_of(grid: TaskGrid) -> Facts:
         ),
         failed_verdicts=sum(verdict.preference is None for verdict in judged),
         length_ratio=sum(verdict.length for verdict in judged) / references if references else None,
+        all_ties=bool(judged)
+        and all(verdict.preference == 0.5 and verdict.length == verdict.reference_length for verdict in judged),
     )
 
 
@@ -57,6 +61,10 @@ def flags_of(facts: Facts, suite: Suite, title: str) -> list[Flag]:
         flags.append(Flag(code="constant_output", text=text))
     if (share := facts["invalid_text_share"]) > MOST_INVALID:
         flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are empty or cut off"))
+    if facts["all_ties"]:
+        flags.append(
+            Flag(code="reference", text=f"{title}: the outputs are the references, which win half by definition")
+        )
     ratio = facts["length_ratio"]
     if suite.length_range and ratio is not None:
         low, high = suite.length_range

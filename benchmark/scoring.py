@@ -35,6 +35,10 @@ class TextEncoder(Protocol):
     def precision(self) -> str:
         """What it computed in: moves no score by 1e-3, and is recorded."""
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that are read of a text."""
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed: unit rows [len(texts), d]."""
 
@@ -118,6 +122,7 @@ def score(
                 "name": encoder.name,
                 "precision": encoder.precision,
                 "different_texts": len(texts),
+                "token_limit": encoder.max_tokens,
                 "share_over_token_limit": encoder.truncated_share(texts),
             },
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},

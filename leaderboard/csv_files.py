@@ -11,6 +11,7 @@ from benchmark.suites import HEADLINE_TEMPERATURE
 from leaderboard.board import Board
 from leaderboard.escape import csv_text
 from leaderboard.row import Interval
+from leaderboard.tables import share_over_token_limit
 
 ROLES = ("id", "ood", "ood_hard", "gap")
 
@@ -41,6 +42,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
         "rank_high",
         "flags",
         "unranked_because",
+        "share_over_token_limit",
         *_three("score"),
     ]
     for metric, role in quantities:
@@ -57,6 +59,7 @@ def leaderboard_csv(boards: Sequence[Board]) -> str:
                 *([str(rank.rank), str(rank.low), str(rank.high)] if rank else ["", "", ""]),
                 csv_text("; ".join(flag.code for flag in row.scores.flags)),
                 csv_text("; ".join(row.unranked)),
+                "" if (share := share_over_token_limit(row)) is None else repr(share),
                 *_values(row.score),
             ]
             for metric, role in quantities:

@@ -221,4 +221,5 @@ def _headline(curve: tuple[Point, ...]) -> Point | None:
 
 
 def _short_x(board: Board, role: str) -> str:
-    return f"{role_title(role)} {metric_title(board.suite.plane.x.metric)}"
+    title = metric_title(board.suite.plane.x.metric)
+    return f"{role_title(role)} {title}" if len(board.suite.tasks) > 1 else title

@@ -209,6 +209,7 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
     if metric_title(EAD) in titles and board.suite.sampling:
         k = board.suite.sampling.k
         yield f"{metric_title(EAD)} has a floor: {k} identical outputs score about 1/{k} = {1 / k:.4g}."
+    yield from _over_token_limit(board)
     if any(display_name(board, row) != row.name for row in board.rows):
         yield (
             f"{SOURCE_MARK} not declared to be trained on the ID split alone: for this model read ID, OOD and gap as "
@@ -218,3 +219,22 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         yield f"{MISSING} means not measured; it is never 0."
     for metric, reason in board.absent.items():
         yield f"Not measured ({metric_title(metric)}): {reason}."
+
+
+def share_over_token_limit(row: Row) -> float | None:
+    """Share of a row's different texts that the sentence encoder cuts off; None where the scores do not tell."""
+    encoder = row.scores.notes.get("encoder")
+    share = encoder.get("share_over_token_limit") if isinstance(encoder, dict) else None
+    return float(share) if isinstance(share, int | float) else None
+
+
+def _over_token_limit(board: Board) -> Iterable[str]:
+    """Say how much of the texts the encoder never sees."""
+    shares = [share for row in board.rows if (share := share_over_token_limit(row)) is not None]
+    if shares:
+        low, high = f"{min(shares):.0%}", f"{max(shares):.0%}"
+        said = low if low == high else f"{low} to {high}"
+        yield (
+            f"The sentence encoder ({board.suite.encoder}) reads the start of a text: {said} of a row's texts "
+            "are longer than its token limit, and are cut there."
+        )

@@ -32,7 +32,7 @@ WORDS = ["dog", "cat", "house", "tree", "car", "road", "song", "loan", "soup", "
 class HashEncoder:
     """A deterministic embedding of any text, good enough to check what is done with embeddings."""
 
-    name, precision = "hash", "float32"
+    name, precision, max_tokens = "hash", "float32", 64
 
     def encode(self, texts):
         assert list(texts) == sorted(set(texts)), "every different text once, in order"
@@ -237,6 +237,16 @@ def test_a_constant_answer_is_flagged(world):
     same = {task: [s.model_copy(update={"text": "dog"}) for s in group] for task, group in samples.items()}
     flags = {flag.code for flag in score(manifest(), SUITE, same, verdicts, HashEncoder()).flags}
     assert "constant_output" in flags
+
+
+def test_the_references_themselves_are_flagged(world):
+    samples, verdicts = world
+    tie = {"preference": 0.5, "error": None, "length": 14}
+    ties = {task: [v.model_copy(update=tie) for v in group] for task, group in verdicts.items()}
+    codes = [flag.code for flag in score(manifest(), SUITE, samples, ties, HashEncoder()).flags]
+    assert codes.count("reference") == 2
+    ties["a"][-1] = ties["a"][-1].model_copy(update={"length": 13})
+    assert [f.code for f in score(manifest(), SUITE, samples, ties, HashEncoder()).flags].count("reference") == 1
 
 
 def test_lengths_far_from_the_references_are_flagged(world):

@@ -63,7 +63,7 @@ class HFSampler:
         local = folder.is_dir()
         return ModelIdentity(
             id=folder.resolve().name if local else self.model_id,
-            revision=None if local else getattr(self.model.config, "_commit_hash", None),
+            revision=None if local else hub_commit(self.model_id, str(getattr(self.lm, "revision", "main"))),
             weights_sha256=weights_sha256(folder) if local else None,
             dtype=self.dtype,
             chat_template_sha256=hashlib.sha256(self.template.encode()).hexdigest() if self.template else None,
@@ -151,6 +151,14 @@ class HFSampler:
     def _stop_at(text: str, sampling: Sampling) -> int | None:
         places = [text.find(stop) for stop in sampling.stop if stop in text]
         return min(places, default=None)
+
+
+def hub_commit(model_id: str, revision: str) -> str | None:
+    """Find the commit of a hub model that was just loaded, in the local cache; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model_id, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def weights_sha256(folder: Path) -> str:

@@ -1,6 +1,9 @@
 """What a user calls a model: every form is understood, every mistake is one line."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -90,3 +93,21 @@ def test_a_pickled_checkpoint_is_never_read(checkpoint, tmp_path):
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="cannot be loaded"):
         build(str(folder), SUITE, {}, device="cpu")
+
+
+def test_a_hub_id_is_loaded_from_the_cache_and_its_commit_recorded(checkpoint, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--someone--tiny"
+    shutil.copytree(checkpoint, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    code = (
+        "from benchmark.sampling.model import build; from benchmark.suites import load_suite\n"
+        "suite = load_suite('pocket')\n"
+        "built = build('someone/tiny', suite, {}, device='cpu')\n"
+        "identity = built.sampler.identity(suite.sampling)\n"
+        "print(built.name, identity.id, identity.revision, identity.weights_sha256)"
+    )
+    offline = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["someone/tiny", "someone/tiny", commit, "None"]

@@ -114,6 +114,7 @@ def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
     if not suite.imported:
         manifest, suite, prompts = _open(run)
         _check_grids(run, manifest, suite, prompts)
+    inputs = run.inputs_sha256(manifest.identity.judge)
     samples = {entry.task: run.samples(entry.task) for entry in suite.tasks}
     verdicts = {entry.task: run.verdicts(entry.task, manifest.identity.judge) for entry in suite.tasks}
     before = 0
@@ -125,7 +126,7 @@ def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
 
     _set_threads(threads)
     encoder = Encoder(suite.encoder, progress=embedded)
-    scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts)
+    scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts, inputs)
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores
 

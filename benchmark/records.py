@@ -217,6 +217,8 @@ class Scores(Record):
     identity: Identity
     model: ModelIdentity
     card: ModelCard
+    inputs_sha256: dict[str, str]
+    """File of the run → SHA-256 it had when it was scored."""
     estimates: Annotated[tuple[Estimate, ...], Field(strict=False)]
     doc_ids: dict[str, Annotated[tuple[str, ...], Field(strict=False)]]
     """Task → its prompts, in the order of every per-prompt list."""

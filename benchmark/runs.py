@@ -7,6 +7,7 @@ append-only, and only their last, unfinished line may ever be dropped.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,9 +63,26 @@ class Run:
         """Read all verdicts of a judge on a task."""
         return read_jsonl(self.verdicts_path(task, judge), Verdict, mend="run `gendiv judge` on the run first")
 
+    def inputs_sha256(self, judge: str) -> dict[str, str]:
+        """Hash every file that the scores are derived from, by its place in the run folder."""
+        paths = [*self.folder.glob("samples/*.jsonl"), *self.folder.glob(f"verdicts/*.{judge}.jsonl")]
+        return {path.relative_to(self.folder).as_posix(): _sha256(path) for path in sorted(paths)}
+
     def scores(self) -> Scores:
-        """Read ``scores.json``."""
-        return read_json(self.scores_path, Scores, mend="run `gendiv score` on the run first")
+        """Read ``scores.json``; scores of another manifest, or of files that have changed since, are a `UserError`."""
+        manifest = self.manifest()
+        scores = read_json(self.scores_path, Scores, mend="run `gendiv score` on the run first")
+        for part in ("name", "kind", "identity", "model", "card"):
+            if getattr(scores, part) != getattr(manifest, part):
+                raise UserError(f"{part} is not that of run.json; run `gendiv score` again", where=self.scores_path)
+        if scores.inputs_sha256 != self.inputs_sha256(manifest.identity.judge):
+            raise UserError("samples or verdicts changed since; run `gendiv score` again", where=self.scores_path)
+        return scores
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_problem(error: ValidationError) -> str:

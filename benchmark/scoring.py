@@ -53,6 +53,7 @@ def score(
     verdicts: Mapping[str, Sequence[Verdict]],
     encoder: TextEncoder,
     prompts: Mapping[str, Sequence[Prompt]] | None = None,
+    inputs_sha256: Mapping[str, str] | None = None,
 ) -> Scores:
     """Score a run.
 
@@ -68,6 +69,8 @@ def score(
         The suite's sentence encoder.
     prompts
         Task → prompts, for the text gate's copy test; None where they are not ours to ship.
+    inputs_sha256
+        File → hash of what was read, to be kept with the scores.
 
     Returns
     -------
@@ -111,6 +114,7 @@ def score(
         identity=manifest.identity,
         model=manifest.model,
         card=manifest.card,
+        inputs_sha256=dict(inputs_sha256 or {}),
         estimates=(*_estimates(found, suite), *_gaps(found, suite)),
         doc_ids=doc_ids,
         per_prompt=_per_prompt(found),

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmark import pipeline
+from benchmark.errors import UserError
 from benchmark.records import ModelCard, Scores
 from benchmark.runs import Run, write_atomically
 from benchmark.statistics.intervals import paired_t
@@ -75,10 +76,12 @@ class Job:
 
     def is_done(self) -> bool:
         """Whether the run is scored, in this version of the suite and with this training."""
-        run = Run(self.run)
-        if not run.scores_path.exists() or not (self.training is None or self.is_trained()):
+        if self.training is not None and not self.is_trained():
             return False
-        return run.scores().identity.suite == load_suite(SUITE).id
+        try:
+            return Run(self.run).scores().identity.suite == load_suite(SUITE).id
+        except UserError:
+            return False
 
 
 RUNGS = (Rung("sft", "sft.yaml"), Rung("sft-short", "sft-short.yaml"))

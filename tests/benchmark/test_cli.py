@@ -170,6 +170,8 @@ def damage(run, kind):
         ("board", "NaN in a score", "scores.json: not a valid Scores"),
         ("board", "scores gone", "scores.json: no such file; run `gendiv score`"),
         ("board", "not a manifest", "run.json: not a valid Manifest"),
+        ("board", "missing cell", "samples or verdicts changed since; run `gendiv score` again"),
+        ("board", "other suite version", "identity is not that of run.json; run `gendiv score` again"),
     ],
 )
 def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(gendiv, run, tmp_path, command, kind, says):

@@ -173,6 +173,7 @@ def swept(
         per_prompt=per_prompt,
         flags=flags,
         notes={"encoder": {"share_over_token_limit": 0.0}},
+        inputs_sha256={},
         record={"commit": "0123abc", "dirty": False},
     )
 
@@ -199,6 +200,7 @@ def imported(
             id=name, revision=None, weights_sha256=None, dtype=None, chat_template_sha256=None, seed=None
         ),
         card=ModelCard(),
+        inputs_sha256={},
         estimates=(
             estimate("win_rate", "far", "ood", 1.0, win_values, "bca"),
             estimate("sbert_across_input", "far", "ood", 1.0, y_values, "jackknife_t"),

@@ -7,6 +7,7 @@ append-only, and only their last, unfinished line may ever be dropped.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -179,11 +180,26 @@ def drop_cut_off_line(path: Path) -> int:
 
 
 class Appender:
-    """An append-only JSONL log that is flushed to disk after every batch."""
+    """An append-only JSONL log that is flushed to disk after every batch, and that one process at a time may write.
+
+    Raises
+    ------
+    UserError
+        If another process is writing it, or it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+        except OSError as error:
+            raise UserError(f"cannot be written: {error.strerror}", where=path) from None
+        try:
+            # The lock goes with the process, so a killed one leaves none behind.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError("another process is writing it; wait for it, or stop it", where=path) from None
 
     def append(self, records: list[R]) -> None:
         """Write records as lines, then flush them to the disk."""

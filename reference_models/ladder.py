@@ -9,8 +9,11 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import multiprocessing.connection
+import os
 import queue
 import shutil
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -106,7 +109,7 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
     list of Run
         Scored runs: models, floors, ceiling.
     """
-    data, init = out / "data" / "sft.jsonl", out / "models" / "init"
+    data, init = out / "data" / f"sft-seed{seed}.jsonl", out / "models" / f"init-seed{seed}"
     jobs: list[Job] = []
     for rung in RUNGS:
         folders = {"model": str(init), "data": str(data), "output": str(out / "models" / rung.name)}
@@ -119,9 +122,9 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
         _write_init(init, seed)
         # Long jobs come first, so that the cores stay busy to the end.
         context = multiprocessing.get_context("spawn")
-        with context.Manager() as manager, ProcessPoolExecutor(workers, context, initializer=_quiet) as pool:
-            messages = manager.Queue()
-            _relay(messages, [pool.submit(_do, job, messages) for job in missing], progress)
+        messages = context.Queue()
+        with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages,)) as pool:
+            _relay(messages, [pool.submit(_do, job) for job in missing], progress)
     return [Run(job.run) for job in jobs]
 
 
@@ -146,11 +149,30 @@ def findings(scores: list[Scores]) -> list[str]:
     return lines
 
 
-def _do(job: Job, messages: Any) -> None:
+_MESSAGES: Any = None
+"""In a worker: where progress is told."""
+
+
+def _start_worker(messages: Any) -> None:
+    """Prepare a worker, and see to it that it ends with its parent: an orphan would go on writing the same files."""
+    global _MESSAGES
+    _MESSAGES = messages
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    _quiet()
+
+
+def _do(job: Job) -> None:
     """Do what is missing of a job: train, sample, judge, score."""
 
     def report(stage: str, done: int, total: int) -> None:
-        messages.put((job.name, stage, done, total))
+        _MESSAGES.put((job.name, stage, done, total))
 
     model, card = f"control:{job.name}", ModelCard()
     if job.training is not None:
@@ -207,6 +229,6 @@ def _write_init(folder: Path, seed: int) -> None:
 
     if not folder.exists():
         _quiet()
-        temporary = folder.with_name(".init.tmp")
+        temporary = folder.with_name(f".{folder.name}.tmp")
         make_checkpoint(temporary, vocabulary(), seed=seed, architecture=ARCHITECTURE)
         temporary.replace(folder)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from benchmark.errors import UserError
 from benchmark.records import Sample, Sampling, Verdict, canonical_json, sha256_of
-from benchmark.runs import Run, appending, drop_cut_off_line, read_json, read_jsonl, write_atomically
+from benchmark.runs import Appender, Run, appending, drop_cut_off_line, read_json, read_jsonl, write_atomically
 
 SAMPLE = Sample(task="t", doc_id="d", temperature=1.0, index=0, text="x\ny é", finish_reason="stop", n_tokens=2)
 SAMPLING = {
@@ -102,6 +102,14 @@ def test_a_missing_file_is_named_with_its_mend(tmp_path):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not UTF-8 at byte 0"):
         read_json(tmp_path / "bytes.json", Sample, mend="")
+
+
+def test_a_log_that_another_process_writes_is_refused(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with appending(path), pytest.raises(UserError, match="another process is writing it"):
+        Appender(path)
+    with appending(path) as log:
+        log.append([SAMPLE])
 
 
 def test_only_an_unfinished_last_line_is_dropped(tmp_path):

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
     from benchmark.progress import Bars
     from benchmark.records import Scores
 
-app = typer.Typer(
-    help="Place language models on the generalisation–diversity plane.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
 
@@ -51,6 +46,16 @@ TrainedOn = Annotated[
     list[str] | None, typer.Option(help="A task or data set it was trained on; may be given several times.")
 ]
 RowName = Annotated[str | None, typer.Option("--name", help="The row's name on the board.")]
+
+
+@app.callback(no_args_is_help=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
+    """Place language models on the generalisation–diversity plane."""
+    if version:
+        from benchmark import __version__
+
+        print(f"gendiv {__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -179,7 +184,13 @@ def leaderboard(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the board.")],
 ) -> None:
     """Build tables, the plane and the page from scored runs."""
-    _build_board([run.scores() for folder in runs for run in _find_runs(folder)], out)
+    found = [run for folder in runs for run in _find_runs(folder)]
+    scores = []
+    with _progress() as bars:
+        for run in found:
+            scores.append(run.scores())
+            bars.stage("reading", 1, len(found))
+    _build_board(scores, out)
 
 
 @app.command("list")
@@ -243,6 +254,10 @@ def _options(
         raise UserError(f"--temperatures {temperatures!r}: give numbers with commas between, such as 0.3,1.0") from None
     if grid and not all(0 <= temperature < float("inf") for temperature in grid):
         raise UserError(f"--temperatures {temperatures!r}: temperatures are finite and not negative")
+    for option, texts in (("--name", [name]), ("--method", [method]), ("--trained-on", trained_on or [])):
+        for text in texts:
+            if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
+                raise UserError(f"{option} needs 1 to 200 printable characters")
     card = ModelCard(method=method, trained_on=tuple(trained_on) if trained_on else None)
     return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name, card)
 
@@ -257,6 +272,8 @@ def _find_runs(folder: Path) -> Iterator[Any]:
     from benchmark.runs import Run
 
     found = sorted(path.parent for path in folder.rglob("run.json")) if folder.is_dir() else []
+    # Hidden folders are what a killed import left.
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not found:
         raise UserError("no run in it; `gendiv run` or `gendiv import` makes one", where=folder)
     yield from (Run(path) for path in found)
@@ -267,11 +284,12 @@ def _build_board(scores: list[Scores], out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from leaderboard.board import boards
+    from leaderboard.board import boards, floors_above_models
     from leaderboard.build import build
     from leaderboard.text_tables import terminal
 
-    build(scores, out)
+    with _progress() as bars:
+        build(scores, out, progress=bars.counter("drawing"))
     console = Console(width=max(Console().width, 160))  # wide enough on a pipe too, where 80 is assumed
     for board in boards(scores):
         for title, headers, rows in terminal(board):
@@ -282,6 +300,8 @@ def _build_board(scores: list[Scores], out: Path) -> None:
             for row in rows:
                 table.add_row(*map(Text, row))
             console.print(table)
+        for floor, model in floors_above_models(board):
+            print(f"warning: floor {floor} outscores {model}: something is wrong with this board", file=sys.stderr)
     print(f"board: {out / 'index.html'}")
 
 
@@ -292,7 +312,9 @@ def _print_scores(scores: Scores) -> None:
 
     from benchmark.suites import HEADLINE_TEMPERATURE
 
-    shown = [e for e in scores.estimates if e.temperature == HEADLINE_TEMPERATURE]
+    temperatures = {estimate.temperature for estimate in scores.estimates}
+    temperature = min(temperatures, key=lambda t: (abs(t - HEADLINE_TEMPERATURE), t))
+    shown = [e for e in scores.estimates if e.temperature == temperature]
     roles = list(dict.fromkeys(estimate.role for estimate in shown))
     cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]" for e in shown}
     table = Table("metric", *roles, box=None, pad_edge=False)
@@ -300,7 +322,7 @@ def _print_scores(scores: Scores) -> None:
         table.add_row(metric, *(cells.get((metric, role), "–") for role in roles))
     # Wide enough on a pipe too: a cut-off number is worse than a long line.
     console = Console(width=max(Console().width, 28 + 24 * (1 + len(roles))))
-    console.print(f"{scores.name} on {scores.identity.suite}, T = {HEADLINE_TEMPERATURE}, 95 % intervals", markup=False)
+    console.print(f"{scores.name} on {scores.identity.suite}, T = {temperature:g}, 95 % intervals", markup=False)
     console.print(table)
     encoder = scores.notes["encoder"]
     assert isinstance(encoder, dict)

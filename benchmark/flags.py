@@ -14,6 +14,7 @@ from benchmark.suites import HEADLINE_TEMPERATURE, Suite
 
 MOST_DUPLICATES = 0.5
 MOST_INVALID = 0.5
+MOST_FAILED = 0.05
 
 
 class Facts(TypedDict):
@@ -61,6 +62,9 @@ def flags_of(facts: Facts, suite: Suite, title: str) -> list[Flag]:
         flags.append(Flag(code="constant_output", text=text))
     if (share := facts["invalid_text_share"]) > MOST_INVALID:
         flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are empty or cut off"))
+    if facts["failed_verdicts"] > MOST_FAILED * facts["prompts"] * facts["k"]:
+        text = f"{title}: {facts['failed_verdicts']} verdicts failed; run `gendiv judge` again"
+        flags.append(Flag(code="failed_verdicts", text=text))
     if facts["all_ties"]:
         flags.append(
             Flag(code="reference", text=f"{title}: the outputs are the references, which win half by definition")

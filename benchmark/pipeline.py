@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.judging.judge import judge_run, load_judge
+from benchmark.judging.judge import check_verdicts, judge_run, load_judge, verdict_keys
 from benchmark.provenance import environment
-from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sampling, Scores
+from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sample, Sampling, Scores, Verdict
 from benchmark.runs import Run, write_atomically, write_record
 from benchmark.sampling.grid import check_grid
 from benchmark.suites import Suite, load_prompts, load_suite, task_identities
@@ -79,13 +79,15 @@ def sample(
         dtype=options.dtype,
         chat=options.chat,
     )
+    begun = run.manifest() if run.manifest_path.exists() else None
+    # What is not said again stays as it was said first.
     manifest = Manifest(
-        name=options.name or built.name,
+        name=options.name or (begun.name if begun else built.name),
         kind=built.kind,
         identity=identity(suite, prompts, sampling),
         model=built.sampler.identity(sampling),
-        card=options.card,
-        record=environment(),
+        card=begun.card if begun and options.card == ModelCard() else options.card,
+        record=begun.record if begun else environment(),
     )
     total = sum(len(asked) for asked in prompts.values()) * len(sampling.temperatures) * sampling.k
     started = time.perf_counter()
@@ -97,9 +99,11 @@ def sample(
 
 def judge(run: Run, progress: Progress = silent) -> None:
     """Judge the samples of a run that have no verdict yet, by the suite's own judge."""
+    manifest = run.manifest()
+    if load_suite(manifest.identity.suite).imported:
+        raise UserError("an imported run comes with its verdicts; there is no judge here", where=run.manifest_path)
     manifest, suite, prompts = _open(run)
-    _check_grids(run, manifest, suite, prompts)
-    total = sum(len(run.samples(entry.task)) for entry in suite.tasks)
+    total = sum(len(_checked_samples(run, manifest, entry.task, prompts)) for entry in suite.tasks)
     judge_run(run, suite, load_judge(suite.judge), prompts, advance=lambda n: progress("judging", n, total))
 
 
@@ -113,10 +117,11 @@ def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
     prompts = None
     if not suite.imported:
         manifest, suite, prompts = _open(run)
-        _check_grids(run, manifest, suite, prompts)
     inputs = run.inputs_sha256(manifest.identity.judge)
-    samples = {entry.task: run.samples(entry.task) for entry in suite.tasks}
-    verdicts = {entry.task: run.verdicts(entry.task, manifest.identity.judge) for entry in suite.tasks}
+    samples = {entry.task: _checked_samples(run, manifest, entry.task, prompts) for entry in suite.tasks}
+    verdicts = {
+        entry.task: _checked_verdicts(run, manifest, entry.task, samples[entry.task], prompts) for entry in suite.tasks
+    }
     before = 0
 
     def embedded(done: int, total: int) -> None:
@@ -161,12 +166,29 @@ def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
     return manifest, suite, prompts
 
 
-def _check_grids(run: Run, manifest: Manifest, suite: Suite, prompts: dict[str, list[Prompt]]) -> None:
-    assert manifest.identity.sampling is not None
-    for entry in suite.tasks:
-        found = (sample.cell for sample in run.samples(entry.task))
-        doc_ids = [prompt.doc_id for prompt in prompts[entry.task]]
-        check_grid(found, doc_ids, manifest.identity.sampling, where=run.samples_path(entry.task))
+def _checked_samples(run: Run, manifest: Manifest, task: str, prompts: dict[str, list[Prompt]] | None) -> list[Sample]:
+    """Read a task's samples, every cell once; outputs made elsewhere are one a prompt, at temperature 1."""
+    samples = run.samples(task)
+    sampling = manifest.identity.sampling or Sampling(
+        k=1, temperatures=(1.0,), top_p=1.0, top_k=0, max_new_tokens=1, stop=(), seed=0
+    )
+    doc_ids = [prompt.doc_id for prompt in prompts[task]] if prompts else sorted({sample.doc_id for sample in samples})
+    check_grid((sample.cell for sample in samples), doc_ids, sampling, where=run.samples_path(task))
+    wanted = next((entry.n_prompts for entry in manifest.identity.tasks if entry.task == task), None)
+    if len(doc_ids) != wanted:
+        raise UserError(f"{len(doc_ids)} prompts, where run.json says {wanted}", where=run.samples_path(task))
+    return samples
+
+
+def _checked_verdicts(
+    run: Run, manifest: Manifest, task: str, samples: list[Sample], prompts: dict[str, list[Prompt]] | None
+) -> list[Verdict]:
+    """Read a task's verdicts: one on every sample and, where the judge is ours, on these very texts."""
+    judge = manifest.identity.judge
+    verdicts = run.verdicts(task, judge)
+    keys = verdict_keys(load_judge(judge).config, prompts[task], samples) if prompts else None
+    check_verdicts(verdicts, (s.cell for s in samples), where=run.verdicts_path(task, judge), keys=keys)
+    return verdicts
 
 
 def _sampling(suite: Suite, options: SampleOptions, *, control: bool) -> Sampling:
@@ -185,7 +207,9 @@ def _sampling(suite: Suite, options: SampleOptions, *, control: bool) -> Samplin
 
 
 def _refuse_strange_folder(run: Run) -> None:
-    if run.folder.is_file() or (run.folder.is_dir() and any(run.folder.iterdir()) and not run.manifest_path.exists()):
+    # A hidden file is what a killed writer of the manifest left.
+    there = [path for path in run.folder.iterdir() if not path.name.startswith(".")] if run.folder.is_dir() else []
+    if run.folder.is_file() or (there and not run.manifest_path.exists()):
         raise UserError("is there, and is not a run folder; give another --out", where=run.folder)
 
 

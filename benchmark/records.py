@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -22,6 +22,8 @@ Cell = tuple[str, float, int]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""A name that becomes part of a file's: no slash, no wildcard, no hidden file."""
 
 
 class Record(BaseModel):
@@ -130,7 +132,7 @@ class Verdict(Record):
 class TaskIdentity(Record):
     """Which prompts a task asked, exactly."""
 
-    task: Name
+    task: FileName
     role: Role
     version: Name
     n_prompts: Annotated[int, Field(ge=1)]
@@ -144,7 +146,7 @@ class Identity(Record):
     tasks: Annotated[tuple[TaskIdentity, ...], Field(min_length=1, strict=False)]
     sampling: Sampling | None
     """None for outputs made elsewhere, whose decoding is not known."""
-    judge: Name
+    judge: FileName
     judge_sha256: str
     encoder: str
 
@@ -158,6 +160,8 @@ class ModelIdentity(Record):
     dtype: str | None
     chat_template_sha256: str | None
     seed: int | None
+    arguments: dict[str, JsonValue] = {}
+    """What else the backend was given, secrets and folders left out: an adapter or a quantisation is another model."""
 
 
 class ModelCard(Record):
@@ -200,6 +204,12 @@ class Estimate(Record):
     """Prompts the estimate rests on."""
     intervals: dict[str, Annotated[tuple[float, float], Field(strict=False)]]
 
+    @model_validator(mode="after")
+    def _in_order(self) -> Estimate:
+        if self.low > self.high:
+            raise ValueError(f"{self.metric}: low {self.low} is above high {self.high}")
+        return self
+
 
 class Flag(Record):
     """A reason why a row is shown but not ranked."""
@@ -223,7 +233,7 @@ class Scores(Record):
     doc_ids: dict[str, Annotated[tuple[str, ...], Field(strict=False)]]
     """Task → its prompts, in the order of every per-prompt list."""
     per_prompt: dict[str, dict[str, dict[str, Annotated[tuple[float | None, ...], Field(strict=False)]]]]
-    """Task → temperature → metric → one value a prompt, kept to 1e-6.
+    """Task → temperature → metric → one value a prompt, kept to 1e-6: a board built of them is the same anywhere.
 
     Their mean is the estimate and their covariance over n its variance: the plain values for a mean over prompts,
     jackknife pseudo-values for a statistic of the whole set. Temperatures are written as ``str(float)``.
@@ -235,6 +245,17 @@ class Scores(Record):
     """Facts to show beside the numbers, such as the share of texts over the encoder's limit."""
     record: dict[str, JsonValue] = {}
     """The manifest's record: shown, never compared."""
+
+    @model_validator(mode="after")
+    def _estimates_are_the_means(self) -> Scores:
+        for estimate in self.estimates:
+            if estimate.role == "gap":
+                continue
+            values = self.per_prompt.get(estimate.task, {}).get(str(estimate.temperature), {}).get(estimate.metric, ())
+            present = [value for value in values if value is not None]
+            if len(present) != estimate.n or abs(sum(present) / len(present) - estimate.value) > 2e-6:
+                raise ValueError(f"{estimate.metric} of {estimate.task} is not the mean of its per-prompt values")
+        return self
 
 
 def canonical_json(value: Any) -> str:

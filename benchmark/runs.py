@@ -149,17 +149,26 @@ def read_jsonl(path: Path, record: type[R], *, mend: str) -> list[R]:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a whole file so that a reader sees the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a whole file so that a reader sees the old one or the new one, never half of it.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; the old file, if any, is untouched.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror or error}", where=path) from error
 
 
 def write_record(path: Path, record: Record) -> None:
@@ -174,8 +183,10 @@ def drop_cut_off_line(path: Path) -> int:
     with path.open("r+b") as file:
         data = file.read()
         keep = data.rfind(b"\n") + 1
-        if keep < len(data):
-            file.truncate(keep)
+        # Whatever does not begin like a record was not left by a writer of ours, and is not ours to remove.
+        if data[keep : keep + 1] != b"{":
+            return 0
+        file.truncate(keep)
         return len(data) - keep
 
 

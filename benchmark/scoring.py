@@ -227,7 +227,7 @@ def _weights(n: int) -> NDArray[Any]:
 
 
 def _per_prompt(found: Sequence[Column]) -> PerPrompt:
-    """Per-prompt values to 1e-6, so that builds on other machines give equal bytes."""
+    """Per-prompt values to 1e-6: what a board is built of."""
     cache: PerPrompt = {}
     for column in found:
         if len(column.present):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmark.records import Scores
@@ -15,7 +15,12 @@ from leaderboard.site import page
 from leaderboard.text_tables import latex, markdown
 
 
-def build(scores: Sequence[Scores], out: Path, suites: Mapping[str, Suite] | None = None) -> list[Path]:
+def build(
+    scores: Sequence[Scores],
+    out: Path,
+    suites: Mapping[str, Suite] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Path]:
     """Write the leaderboard of some runs into a folder.
 
     The same runs in any order give the same bytes. If anything is wrong nothing is written, and what was there stays.
@@ -28,6 +33,8 @@ def build(scores: Sequence[Scores], out: Path, suites: Mapping[str, Suite] | Non
         Folder; made if it is missing.
     suites
         Suites by ``name@vN``; by default those under ``tasks/``.
+    progress
+        Called with (boards drawn, boards in all).
 
     Returns
     -------
@@ -40,13 +47,17 @@ def build(scores: Sequence[Scores], out: Path, suites: Mapping[str, Suite] | Non
     UserError
         If there is no run, a suite is not known, or two rows of a suite cannot be compared.
     """
-    files = render(scores, suites)
+    files = render(scores, suites, progress)
     for name, data in files.items():
         write_atomically(out / name, data)
     return [out / name for name in files]
 
 
-def render(scores: Sequence[Scores], suites: Mapping[str, Suite] | None = None) -> dict[str, bytes]:
+def render(
+    scores: Sequence[Scores],
+    suites: Mapping[str, Suite] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> dict[str, bytes]:
     """Everything that `build` writes, by file name."""
     made = boards(scores, suites)
     figures: dict[str, tuple[str, str]] = {}
@@ -58,6 +69,7 @@ def render(scores: Sequence[Scores], suites: Mapping[str, Suite] | None = None) 
         stem = "plane" if place == 0 else f"plane-{anchor}"
         files[f"{stem}.svg"] = wide.encode()
         files[f"{stem}.png"] = png(wide)
+        progress(place + 1, len(made))
     texts = {
         "index.html": page(made, figures),
         "leaderboard.csv": leaderboard_csv(made),

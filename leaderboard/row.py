@@ -238,6 +238,9 @@ def _reasons(
         reasons.append(f"not on the plane: no {lacks or 'point'} at temperature {HEADLINE_TEMPERATURE:g}")
     elif value is None:
         reasons.append("no score: its per-prompt values are missing")
+    reasons += [
+        f"sampled with {change}; only the suite's own sampling is ranked" for change in _other_sampling(scores, suite)
+    ]
     grid = suite.sampling.temperatures if suite.sampling else ()
     found = tuple(place.temperature for place in curve)
     if len(found) > 1 and found != grid:
@@ -247,6 +250,18 @@ def _reasons(
             "because a score depends on its grid"
         )
     return tuple(reasons)
+
+
+def _other_sampling(scores: Scores, suite: Suite) -> list[str]:
+    """Fields of the sampling, but for grid and seed, in which a run is not what its suite is scored with."""
+    own, found = suite.sampling, scores.identity.sampling
+    if own is None or found is None:
+        return []
+    return [
+        f"{field} {getattr(found, field)} instead of {getattr(own, field)}"
+        for field in type(own).model_fields
+        if field not in ("seed", "temperatures") and getattr(own, field) != getattr(found, field)
+    ]
 
 
 def _has(scores: Scores, metric: str, suite: Suite) -> bool:

@@ -206,8 +206,9 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
             f"(share): {metric_title(plane.y.metric)} divided by {plane.y.reference:g}, the suite's frozen reference, "
             "and clipped to 1; leaderboard.csv has it undivided."
         )
-    if metric_title(EAD) in titles and board.suite.sampling:
-        k = board.suite.sampling.k
+    for k in sorted({row.scores.identity.sampling.k for row in board.rows if row.scores.identity.sampling}):
+        if k == 1 or metric_title(EAD) not in titles:
+            continue
         yield f"{metric_title(EAD)} has a floor: {k} identical outputs score about 1/{k} = {1 / k:.4g}."
     yield from _over_token_limit(board)
     if any(display_name(board, row) != row.name for row in board.rows):

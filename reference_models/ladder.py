@@ -72,7 +72,7 @@ class Job:
     def is_trained(self) -> bool:
         """Whether the checkpoint is there, trained with these very arguments."""
         assert self.training is not None
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        with contextlib.suppress(OSError, json.JSONDecodeError):
             record = json.loads((Path(self.training.output) / "training.json").read_text(encoding="utf-8"))
             return bool(record["arguments"] == asdict(self.training))
         return False

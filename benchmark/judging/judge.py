@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import yaml
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
-from benchmark.records import Name, Prompt, Record, Sample, Verdict, sha256_of
+from benchmark.records import Cell, Name, Prompt, Record, Sample, Verdict, sha256_of
 from benchmark.runs import Run, appending, drop_cut_off_line, first_problem
 from benchmark.suites import Suite, tasks_folder
 
@@ -89,10 +89,11 @@ def judge_run(
         by_id = {prompt.doc_id: prompt for prompt in prompts[entry.task]}
         samples = run.samples(entry.task)
         path = run.verdicts_path(entry.task, judge.config.judge)
-        keys = {sample.cell: verdict_key(judge.config.sha256, by_id[sample.doc_id], sample) for sample in samples}
+        keys = verdict_keys(judge.config, prompts[entry.task], samples)
         with appending(path) as log:
             drop_cut_off_line(path)
-            done = _valid(run, entry.task, judge.config.judge, keys, path) if path.stat().st_size else set()
+            log_so_far = run.verdicts(entry.task, judge.config.judge) if path.stat().st_size else []
+            done = check_verdicts(log_so_far, keys, where=path, keys=keys, complete=False)
             advance(len(done))
             missing = [sample for sample in samples if sample.cell not in done]
             for start in range(0, len(missing), BATCH):
@@ -103,15 +104,67 @@ def judge_run(
     return judged
 
 
-def _valid(run: Run, task: str, judge: str, keys: dict[Any, str], path: Path) -> set[Any]:
-    done = set()
-    for verdict in run.verdicts(task, judge):
-        if keys.get(verdict.cell) != verdict.key:
+def check_verdicts(
+    verdicts: Iterable[Verdict],
+    cells: Iterable[Cell],
+    *,
+    where: Path,
+    keys: Mapping[Cell, str] | None = None,
+    complete: bool = True,
+) -> set[Cell]:
+    """Refuse verdicts that are not on these samples, by this judge, once each.
+
+    Parameters
+    ----------
+    verdicts
+        The log, in its order. A failed verdict may be followed by another on the same cell.
+    cells
+        The samples' cells.
+    where
+        The log's path, for the message.
+    keys
+        Cell → the key that a verdict on it must have; None where the judge is not ours to ask.
+    complete
+        Refuse a cell without any verdict; a failed one counts as one.
+
+    Returns
+    -------
+    set
+        Cells with a verdict that did not fail.
+
+    Raises
+    ------
+    UserError
+        Names the first offending cell.
+    """
+    wanted, judged, seen = set(cells), set(), set()
+    for verdict in verdicts:
+        if verdict.cell not in wanted:
             raise UserError(
-                f"verdict on {verdict.cell} is of another text or another version of judge {judge}; "
-                "move the file away to judge again",
-                where=path,
+                f"the verdict on {verdict.cell} has no sample; move the file away to judge again", where=where
             )
+        if keys is not None and keys[verdict.cell] != verdict.key:
+            raise UserError(
+                f"the verdict on {verdict.cell} is of another text or another version of the judge; "
+                "move the file away to judge again",
+                where=where,
+            )
+        if verdict.cell in judged:
+            raise UserError(f"the verdict on {verdict.cell} is there twice; remove the extra line", where=where)
+        seen.add(verdict.cell)
         if verdict.preference is not None:
-            done.add(verdict.cell)
-    return done
+            judged.add(verdict.cell)
+    if complete and (missing := wanted - seen):
+        raise UserError(
+            f"{min(missing)} has no verdict, nor have {len(missing) - 1} more; run `gendiv judge` to finish it"
+            if len(missing) > 1
+            else f"{min(missing)} has no verdict; run `gendiv judge` to finish it",
+            where=where,
+        )
+    return judged
+
+
+def verdict_keys(judge: JudgeConfig, prompts: Iterable[Prompt], samples: Iterable[Sample]) -> dict[Cell, str]:
+    """Cell → the key of a verdict on it; see `verdict_key`."""
+    by_id = {prompt.doc_id: prompt for prompt in prompts}
+    return {sample.cell: verdict_key(judge.sha256, by_id[sample.doc_id], sample) for sample in samples}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Direction = Literal["higher is better", "higher is more diverse", "lower is more diverse", "describes"]
+Direction = Literal["higher is better", "higher is more diverse", "describes"]
 
 VALID_SHARE = "valid_share_"
 GATE = "<gate>"
@@ -89,15 +89,6 @@ METRICS: dict[str, Metric] = {
     "length_words": Metric("length", "mean words an output", "describes", "[0, ∞)"),
     "empty_share": Metric("empty share", "share of outputs without text", "describes", "[0, 1]"),
     "cut_off_share": Metric("cut-off share", "share of outputs ended by the token limit", "describes", "[0, 1]"),
-    "truncated_share": Metric(
-        "truncated share", "share of different texts longer than the encoder reads", "describes", "[0, 1]"
-    ),
-    "duplicate_share": Metric(
-        "duplicate share",
-        "share of outputs that repeat another prompt's word for word",
-        "lower is more diverse",
-        "[0, 1)",
-    ),
 }
 
 

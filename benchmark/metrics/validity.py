@@ -35,8 +35,3 @@ def invalid_reason(prompt: str, output: str, finish_reason: FinishReason) -> Inv
     if output.strip() == prompt.strip():
         return "prompt_copy"
     return None
-
-
-def is_valid(prompt: str, output: str, finish_reason: FinishReason) -> bool:
-    """Whether ``invalid_reason`` finds nothing."""
-    return invalid_reason(prompt, output, finish_reason) is None

@@ -48,7 +48,7 @@ class ControlSampler:
             seed=sampling.seed,
         )
 
-    def order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:  # noqa: ARG002
         """Keep the task's order."""
         return list(prompts)
 

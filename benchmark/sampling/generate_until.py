@@ -8,11 +8,14 @@ request, and k samples collapse into one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
 
 from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
+from benchmark.sampling.checkpoint import locate
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
 
@@ -29,38 +32,53 @@ class GenerateUntilSampler:
         The model as lm-eval built it.
     backend
         Its name in lm-eval's registry.
-    args
-        The arguments it was built with.
+    model_id
+        Checkpoint folder, hub id or served name.
+    arguments
+        What else it was built with, as far as it may change what is drawn.
     batch_size
         Requests handed to lm-eval at once (what is lost when killed); the backend batches them as it likes.
     chat
         Send prompts as a chat; None = where the backend is a chat one.
     """
 
-    def __init__(self, lm: LM, backend: str, args: str, *, batch_size: int, chat: bool | None = None) -> None:
-        self.lm, self.backend, self.args, self.batch_size = lm, backend, args, batch_size
+    def __init__(
+        self,
+        lm: LM,
+        backend: str,
+        model_id: str,
+        *,
+        batch_size: int,
+        chat: bool | None = None,
+        arguments: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        self.lm, self.backend, self.model_id, self.batch_size = lm, backend, model_id, batch_size
+        self.arguments = dict(arguments or {})
         self.chat = "chat" in backend if chat is None else chat
         self.tokenizer = _tokenizer(lm)
         self.seeded = backend == "vllm" or any("api_models" in base.__module__ for base in type(lm).__mro__)
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
-        """Identify the model by backend and arguments: a served model's weights cannot be seen."""
+        """Identify the model by backend, name and arguments: a served model's weights cannot be seen."""
+        where = locate(self.model_id, str(self.arguments.get("revision", "main")))
         template = getattr(self.tokenizer, "chat_template", None) if self.chat else None
         return ModelIdentity(
-            id=f"{self.backend}:{self.args}",
-            revision=None,
-            weights_sha256=None,
+            id=f"{self.backend}:{where.id}",
+            revision=where.revision,
+            weights_sha256=where.weights_sha256,
             dtype=None,
             chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
             seed=sampling.seed,
+            arguments=self.arguments,
         )
 
-    def order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:  # noqa: ARG002
         """Keep the task's order; lm-eval sorts inside a batch."""
         return list(prompts)
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Ask for all cells of a batch at once."""
+        import torch
         from lm_eval.api.instance import Instance
 
         instances = [
@@ -72,7 +90,16 @@ class GenerateUntilSampler:
             )
             for number, request in enumerate(requests)
         ]
-        texts = self.lm.generate_until(instances, disable_tqdm=True)
+        if not self.seeded:
+            # Backends without a seed of their own draw from torch's: the same draws for the same batches.
+            first = requests[0]
+            rng = generator(sampling.seed, first.prompt.task, first.prompt.doc_id, first.temperature, first.index)
+            torch.manual_seed(int(rng.integers(2**31)))
+        try:
+            texts = self.lm.generate_until(instances, disable_tqdm=True)
+        except Exception as error:  # whatever a backend or its server throws is not ours to foresee
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"backend {self.backend} failed: {type(error).__name__}: {reason}") from error
         if len(texts) != len(requests):
             raise UserError(f"backend {self.backend} answered {len(texts)} of {len(requests)} requests")
         return [
@@ -88,10 +115,9 @@ class GenerateUntilSampler:
             for request, text in zip(requests, texts, strict=True)
         ]
 
-    def _context(self, prompt: Prompt) -> str:
-        if not self.chat:
-            return prompt.text
-        return str(self.lm.apply_chat_template([{"role": "user", "content": prompt.text}]))
+    def _context(self, prompt: Prompt) -> Any:
+        # Not a string for every backend: lm-eval's chat APIs take a wrapper of their own.
+        return self.lm.apply_chat_template([{"role": "user", "content": prompt.text}]) if self.chat else prompt.text
 
     def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         arguments: dict[str, Any] = {

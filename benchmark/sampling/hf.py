@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import JsonValue
 
 from benchmark.errors import UserError
 from benchmark.records import FinishReason, ModelIdentity, Prompt, Sample, Sampling
+from benchmark.sampling.checkpoint import locate
 from benchmark.sampling.noise import uniforms
 from benchmark.sampling.sampler import Request
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
-WEIGHT_FILES = ("*.safetensors", "*.json", "tokenizer.model")
+
+class CannotExpandError(Exception):
+    """A model cannot be prefilled once and decoded k ways."""
 
 
 class HFSampler:
     """Samples from an lm-eval ``hf`` model.
 
     On a CPU, fp32 weights are computed with in fp64: then a logit's last bits, which depend on how many rows share a
-    matrix product, are some 1e-15 and never decide a token, so that no sample depends on its batch. Elsewhere, and
-    for other dtypes, the model runs as it was loaded.
+    matrix product, are some 1e-15 and never decide a token, so that no sample depends on its batch. Models that cannot
+    be computed in fp64, those of other dtypes and those on a GPU run as they were loaded; ``dtype`` tells which.
 
     Parameters
     ----------
@@ -33,45 +36,64 @@ class HFSampler:
         The model as lm-eval built it.
     model_id
         What the user called it: a folder or a hub id.
+    arguments
+        What else it was built with, as far as it may change what is drawn.
     batch_size
         Sequences decoded together.
     chat
         Wrap prompts in the tokenizer's chat template; None = where it has one.
+
+    Raises
+    ------
+    CannotExpandError
+        If the model's cache cannot be expanded; `GenerateUntilSampler` can sample it all the same.
     """
 
-    def __init__(self, lm: HFLM, model_id: str, *, batch_size: int, chat: bool | None = None) -> None:
-        import torch
-
+    def __init__(
+        self,
+        lm: HFLM,
+        model_id: str,
+        *,
+        batch_size: int,
+        chat: bool | None = None,
+        arguments: Mapping[str, JsonValue] | None = None,
+    ) -> None:
         self.lm, self.model_id, self.batch_size = lm, model_id, batch_size
-        self.model = lm.model.eval()
-        self.dtype = str(self.model.dtype).removeprefix("torch.")
-        if self.model.device.type == "cpu" and self.model.dtype == torch.float32:
-            self.model = self.model.double()
+        self.arguments = dict(arguments or {})
+        self.model, self.dtype = _as_exact_as_it_can_be(lm.model.eval(), model_id)
         self.template: str | None = lm.tokenizer.chat_template if chat is not False else None
         if chat and not self.template:
             raise UserError(f"{model_id}: --chat was given, but its tokenizer has no chat template")
         eos = self.model.generation_config.eos_token_id
         if eos is None:
             eos = lm.tokenizer.eos_token_id
-        self.eos_ids: list[int] = list(eos) if isinstance(eos, list) else [eos]
-        self.pad_id: int = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else self.eos_ids[0]
+        # Without an end-of-sequence token every output runs to its budget, and is recorded as cut off.
+        self.eos_ids: list[int] = list(eos) if isinstance(eos, list) else [eos] if eos is not None else []
+        self.pad_id: int = lm.tokenizer.pad_token_id or 0  # masked, so any token will do
         self._encoded: dict[str, list[int]] = {}
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the model by its commit on the hub, or by the hash of its files."""
-        folder = Path(self.model_id)
-        local = folder.is_dir()
+        where = locate(self.model_id, str(getattr(self.lm, "revision", "main")))
         return ModelIdentity(
-            id=folder.resolve().name if local else self.model_id,
-            revision=None if local else hub_commit(self.model_id, str(getattr(self.lm, "revision", "main"))),
-            weights_sha256=weights_sha256(folder) if local else None,
+            id=where.id,
+            revision=where.revision,
+            weights_sha256=where.weights_sha256,
             dtype=self.dtype,
             chat_template_sha256=hashlib.sha256(self.template.encode()).hexdigest() if self.template else None,
             seed=sampling.seed,
+            arguments=self.arguments,
         )
 
-    def order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Longest first: neighbours need little padding, and a prompt too large for the memory is met at once."""
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+        """Refuse prompts without room for an answer, and put the longest first: neighbours then need little padding."""
+        room = self.lm.max_length - sampling.max_new_tokens
+        for prompt in prompts:
+            if not 0 < len(self.encode(prompt)) <= room:
+                raise UserError(
+                    f"{self.model_id}: prompt {prompt.doc_id} of {prompt.task} has {len(self.encode(prompt))} tokens, "
+                    f"and the model has room for 1 to {room} beside max_new_tokens {sampling.max_new_tokens}"
+                )
         return sorted(prompts, key=lambda prompt: -len(self.encode(prompt)))
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -80,7 +102,12 @@ class HFSampler:
             text = prompt.text
             if self.template:
                 text = self.lm.apply_chat_template([{"role": "user", "content": text}])
-            self._encoded[prompt.text] = list(self.lm.tok_encode(text))
+            try:
+                self._encoded[prompt.text] = list(self.lm.tok_encode(text))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{self.model_id}: its tokenizer cannot read prompt {prompt.doc_id}: {error}"
+                ) from error
         return self._encoded[prompt.text]
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
@@ -92,13 +119,6 @@ class HFSampler:
         prompts = list({request.prompt.doc_id: request.prompt for request in requests}.values())
         number = {prompt.doc_id: place for place, prompt in enumerate(prompts)}
         ids = [self.encode(prompt) for prompt in prompts]
-        for prompt, tokens in zip(prompts, ids, strict=True):
-            room = self.lm.max_length - sampling.max_new_tokens
-            if not tokens or len(tokens) > room:
-                raise UserError(
-                    f"{self.model_id}: prompt {prompt.doc_id} of {prompt.task} has {len(tokens)} tokens, and the "
-                    f"model has room for 1 to {room} beside max_new_tokens {sampling.max_new_tokens}"
-                )
         noise = np.stack(
             [
                 uniforms(
@@ -112,18 +132,21 @@ class HFSampler:
                 for request in requests
             ]
         )
-        continuations = sample(
-            self.model,
-            ids,
-            [number[request.prompt.doc_id] for request in requests],
-            [request.temperature for request in requests],
-            torch.from_numpy(noise),
-            eos_token_ids=self.eos_ids,
-            pad_token_id=self.pad_id,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            stop=(lambda tokens: self._stop_at(self._decode(tokens), sampling) is not None) if sampling.stop else None,
-        )
+        try:
+            continuations = sample(
+                self.model,
+                ids,
+                [number[request.prompt.doc_id] for request in requests],
+                [request.temperature for request in requests],
+                torch.from_numpy(noise),
+                eos_token_ids=self.eos_ids,
+                pad_token_id=self.pad_id,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                stop=(lambda ids: self._stop_at(self._decode(ids), sampling) is not None) if sampling.stop else None,
+            )
+        except FloatingPointError as error:
+            raise UserError(f"{self.model_id}: {error}; are its weights whole?") from error
         return [
             self._record(request, continuation.tokens, continuation.finished, sampling)
             for request, continuation in zip(requests, continuations, strict=True)
@@ -153,23 +176,17 @@ class HFSampler:
         return min(places, default=None)
 
 
-def hub_commit(model_id: str, revision: str) -> str | None:
-    """Find the commit of a hub model that was just loaded, in the local cache; None where it is not there."""
-    from huggingface_hub import try_to_load_from_cache
+def _as_exact_as_it_can_be(model: Any, model_id: str) -> tuple[Any, str]:
+    """Choose what to compute in, and name it; see `HFSampler`."""
+    import torch
 
-    path = try_to_load_from_cache(model_id, "config.json", revision=revision)
-    return Path(path).parent.name if isinstance(path, str) else None
+    from benchmark.sampling.kv_cache import expands
 
-
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 over a checkpoint's weights, configuration and tokenizer, by file name and content.
-
-    ``training.json``, which says how it came about, is left out: it holds times.
-    """
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in WEIGHT_FILES for path in folder.glob(pattern)}):
-        if path.name != "training.json":
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.name}\0{content}\n".encode())
-    return digest.hexdigest()
+    dtype = str(model.dtype).removeprefix("torch.")
+    if model.device.type == "cpu" and model.dtype == torch.float32:
+        if expands(model.double()):
+            return model, f"{dtype}, computed in float64"
+        model = model.float()  # the way back is exact
+    if not expands(model):
+        raise CannotExpandError(model_id)
+    return model, dtype

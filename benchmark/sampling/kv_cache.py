@@ -105,6 +105,11 @@ def sample(
     -------
     list of Continuation
         One for each row, in the order of ``rows``.
+
+    Raises
+    ------
+    FloatingPointError
+        If a logit is NaN: what is drawn from it would look like text.
     """
     device = model.device
     accepts = set(inspect.signature(model.forward).parameters)
@@ -130,7 +135,8 @@ def sample(
     cache.batch_select_indices(index)
     logits, mask = out.logits[:, -1][index], mask[index]
     lengths = mask.sum(-1)
-    temperature = torch.tensor(temperatures, dtype=torch.float64).to(device, logits.dtype)
+    # Never in the model's own dtype: bfloat16 makes 0.3 into 0.3008.
+    temperature = torch.tensor(temperatures, dtype=torch.float32 if device.type == "mps" else torch.float64).to(device)
     noise = uniforms.to(device)
     eos = torch.tensor(list(eos_token_ids), dtype=torch.long, device=device)
 
@@ -138,6 +144,8 @@ def sample(
     finished = [False] * len(rows)
     active = list(range(len(rows)))
     for step in range(uniforms.shape[1]):
+        if torch.isnan(logits).any():
+            raise FloatingPointError("the model's logits are not numbers")
         drawn = draw(logits, temperature, noise[:, step], top_p=top_p, top_k=top_k)
         ended = torch.isin(drawn, eos).tolist()
         for place, (row, token) in enumerate(zip(active, drawn.tolist(), strict=True)):
@@ -157,3 +165,29 @@ def sample(
         out = forward(drawn[:, None], (lengths + step)[:, None], attention_mask=mask, past_key_values=cache)
         cache, logits = out.past_key_values, out.logits[:, -1]
     return [Continuation(tokens[row], finished[row]) for row in range(len(rows))]
+
+
+@torch.inference_mode()
+def expands(model: Any) -> bool:
+    """Whether a model may be sampled by `sample`: padded and expanded, it gives what a plain forward pass gives.
+
+    Tried on two short prompts, since no attribute of a model tells: some have no cache that can be expanded, some take
+    no positions, and some compute parts of attention in fp32, where a mask made for fp64 overflows to NaN.
+    """
+    size = int(model.get_input_embeddings().weight.shape[0])
+    long, short = [token % size for token in range(5, 12)], [token % size for token in range(3, 6)]
+    try:
+        noise = torch.full((2, 3), 0.5, dtype=torch.float64)
+        together = sample(
+            model, [long, short], [1, 0], [0.0, 0.0], noise, eos_token_ids=(), pad_token_id=0, top_p=1.0, top_k=0
+        )
+        for prompt, continuation in ((short, together[0]), (long, together[1])):
+            ids = torch.tensor([prompt + continuation.tokens], device=model.device)
+            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+            chosen = logits.gather(-1, ids[0, len(prompt) :, None])[:, 0]
+            # Equal up to rounding: the token chosen must be (nearly) the most likely one of the plain pass.
+            if not bool((logits.max(dim=-1).values - chosen <= 0.05 * logits.std(dim=-1)).all()):
+                return False
+    except (FloatingPointError, RuntimeError, AttributeError, TypeError, NotImplementedError, IndexError, ValueError):
+        return False
+    return True

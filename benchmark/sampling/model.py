@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmark.errors import UserError
 from benchmark.records import Kind, Prompt
+from benchmark.sampling.checkpoint import public_arguments
 from benchmark.sampling.sampler import Sampler
 from benchmark.suites import Suite
 
@@ -88,24 +89,30 @@ def _hugging_face(
     import torch
     from lm_eval.api.registry import get_model
 
-    from benchmark.sampling.hf import HFSampler
+    from benchmark.sampling.generate_until import GenerateUntilSampler
+    from benchmark.sampling.hf import CannotExpandError, HFSampler
 
     if not model_id:
         raise UserError("hf: needs pretrained=FOLDER_OR_ID")
     if (folder := Path(model_id)).is_dir() and not (folder / "config.json").is_file():
         raise UserError("no config.json: not a Hugging Face checkpoint folder", where=folder)
     device = device or str(arguments.get("device", "cuda" if torch.cuda.is_available() else "cpu"))
-    extra = {"device": device} | ({"dtype": dtype} if dtype else {})
+    with _loading(f"--device {device}"):
+        torch.empty(0, device=device)
+    size = batch_size or (CPU_BATCH if device == "cpu" else GPU_BATCH)
+    given = {"batch_size": size, **arguments, "device": device} | ({"dtype": dtype} if dtype else {})
     with _loading(model_id):
         # Safetensors only: a pickled checkpoint runs code when it is read.
-        lm = get_model("hf").create_from_arg_obj({"use_safetensors": True, **arguments, **extra})
-    if lm.backend != "causal":
-        from benchmark.sampling.generate_until import GenerateUntilSampler
-
-        sampler: Sampler = GenerateUntilSampler(lm, "hf", f"pretrained={model_id}", batch_size=64, chat=chat)
-    else:
-        default = CPU_BATCH if device == "cpu" else GPU_BATCH
-        sampler = HFSampler(lm, model_id, batch_size=batch_size or default, chat=chat)
+        lm = get_model("hf").create_from_arg_obj({"use_safetensors": True, **given})
+    public = public_arguments(arguments)
+    sampler: Sampler
+    try:
+        if lm.backend != "causal":
+            raise CannotExpandError(model_id)
+        sampler = HFSampler(lm, model_id, batch_size=size, chat=chat, arguments=public)
+    except CannotExpandError:
+        # Encoder–decoder and recurrent models: lm-eval's own loop.
+        sampler = GenerateUntilSampler(lm, "hf", model_id, batch_size=size, chat=chat, arguments=public)
     return Built(sampler, "model", _row_name(model_id))
 
 
@@ -118,11 +125,13 @@ def _lm_eval(backend: str, args: str, batch_size: int | None, chat: bool | None)
         backend_class = get_model(backend)
     except (KeyError, ValueError, ImportError) as error:
         raise UserError(f"no lm-eval backend {backend!r}: {_first_line(error)}") from error
-    with _loading(f"{backend}:{args}"):
-        lm = backend_class.create_from_arg_string(args)
     arguments = _parse(args)
     name = str(arguments.get("pretrained") or arguments.get("model") or backend)
-    sampler = GenerateUntilSampler(lm, backend, args, batch_size=batch_size or 64, chat=chat)
+    with _loading(f"{backend}:{name}"):
+        lm = backend_class.create_from_arg_string(args)
+    sampler = GenerateUntilSampler(
+        lm, backend, name, batch_size=batch_size or 64, chat=chat, arguments=public_arguments(arguments)
+    )
     return Built(sampler, "model", _row_name(name))
 
 
@@ -134,7 +143,7 @@ def _loading(what: str) -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    expected = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AssertionError)
+    expected = (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError, AssertionError)
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             yield

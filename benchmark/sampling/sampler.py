@@ -29,8 +29,8 @@ class Sampler(Protocol):
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Say which model this is, exactly."""
 
-    def order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Put a task's prompts in the order in which they are to be sampled."""
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+        """Check a task's prompts, before anything is written, and put them in the order of sampling."""
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Fill at most ``batch_size`` cells, in order."""
@@ -77,10 +77,11 @@ def sample_run(
         raise ValueError("a run that is sampled needs its sampling")
     if run.manifest_path.exists():
         refuse_other_run(run, manifest)
-    else:
+    ordered = {task: sampler.prepare(asked, sampling) for task, asked in prompts.items()}
+    if not run.manifest_path.exists() or _is_renamed(run, manifest):
         write_record(run.manifest_path, manifest)
     drawn = 0
-    for task, asked in prompts.items():
+    for task, asked in ordered.items():
         path = run.samples_path(task)
         with appending(path) as log:
             drop_cut_off_line(path)
@@ -88,7 +89,7 @@ def sample_run(
             advance(len(done))
             missing = [
                 Request(prompt, temperature, index)
-                for prompt in sampler.order(asked)
+                for prompt in asked
                 for temperature in sampling.temperatures
                 for index in range(sampling.k)
                 if (prompt.doc_id, temperature, index) not in done
@@ -102,6 +103,11 @@ def sample_run(
             (sample.cell for sample in run.samples(task)), [prompt.doc_id for prompt in asked], sampling, where=path
         )
     return drawn
+
+
+def _is_renamed(run: Run, manifest: Manifest) -> bool:
+    begun = run.manifest()
+    return (begun.name, begun.card) != (manifest.name, manifest.card)
 
 
 def refuse_other_run(run: Run, manifest: Manifest) -> None:

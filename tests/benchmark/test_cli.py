@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,7 @@ def damage(run, kind):
     samples = run / "samples" / "gendiv_pocket_id.jsonl"
     lines = samples.read_text().splitlines(keepends=True)
     manifest, scores = run / "run.json", run / "scores.json"
+    verdicts = run / "verdicts" / "gendiv_pocket_ood.oracle.jsonl"
     if kind == "truncated line":
         samples.write_text("".join(lines)[:-20])
     elif kind == "broken line":
@@ -145,13 +147,27 @@ def damage(run, kind):
     elif kind == "other suite version":
         manifest.write_text(manifest.read_text().replace("pocket@v1", "pocket@v7"))
     elif kind == "other prompts":
-        manifest.write_text(
-            manifest.read_text().replace('"prompts_sha256": "', '"prompts_sha256": "0').replace('0"', '"')
-        )
+        manifest.write_text(re.sub(r'("prompts_sha256": )"....', r'\1"0000', manifest.read_text()))
     elif kind == "not a manifest":
         manifest.write_text("[]")
     elif kind == "NaN in a score":
         scores.write_text(scores.read_text().replace('"value":', '"value":NaN,"x":', 1))
+    elif kind == "verdicts cut":
+        verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[:37]))
+    elif kind == "verdict twice":
+        verdicts.write_text(verdicts.read_text() + verdicts.read_text().splitlines(keepends=True)[0])
+    elif kind == "texts changed":
+        samples.write_text(samples.read_text().replace('"text":"', '"text":"really '))
+    elif kind == "judge elsewhere":
+        manifest.write_text(manifest.read_text().replace('"judge": "oracle"', '"judge": "../../oracle"'))
+    elif kind == "wild judge":
+        manifest.write_text(manifest.read_text().replace('"judge": "oracle"', '"judge": "**"'))
+    elif kind == "edited estimate":
+        scores.write_text(
+            scores.read_text().replace(
+                '"role":"ood","temperature":1.0,"value":0.', '"role":"ood","temperature":1.0,"value":0.9', 1
+            )
+        )
     elif kind == "scores gone":
         scores.unlink()
 
@@ -167,6 +183,13 @@ def damage(run, kind):
         ("judge", "missing cell", "is missing"),
         ("score", "other suite version", "no suite 'pocket@v7'"),
         ("score", "not a manifest", "run.json: not a valid Manifest"),
+        ("score", "other prompts", "identity.tasks is not that of suite pocket@v1"),
+        ("score", "verdicts cut", "has no verdict, nor have 262 more; run `gendiv judge` to finish it"),
+        ("score", "verdict twice", "is there twice"),
+        ("score", "texts changed", "is of another text or another version of the judge"),
+        ("score", "judge elsewhere", "not a valid Manifest: identity.judge"),
+        ("score", "wild judge", "not a valid Manifest: identity.judge"),
+        ("board", "edited estimate", "is not the mean of its per-prompt values"),
         ("board", "NaN in a score", "scores.json: not a valid Scores"),
         ("board", "scores gone", "scores.json: no such file; run `gendiv score`"),
         ("board", "not a manifest", "run.json: not a valid Manifest"),
@@ -210,6 +233,51 @@ def test_a_bug_keeps_its_traceback(scored):
     assert ran.returncode == 1
     assert "Traceback" in ran.stderr
     assert "ZeroDivisionError" in ran.stderr
+
+
+@pytest.mark.parametrize("command", [("sample", "control:constant", "--suite", "pocket", "--k", 1), ("demo",)])
+def test_an_output_that_is_a_file_is_refused(gendiv, tmp_path, command):
+    (tmp_path / "afile").write_text("mine")
+    assert "afile" in refused(gendiv(*command, "--out", tmp_path / "afile"))
+    assert "afile" in refused(gendiv(*command, "--out", tmp_path / "afile" / "below"))
+    assert (tmp_path / "afile").read_text() == "mine"
+
+
+def test_a_board_where_a_file_is_is_refused(gendiv, run, tmp_path):
+    (tmp_path / "afile").write_text("mine")
+    assert "afile" in refused(gendiv("leaderboard", run, "--out", tmp_path / "afile"))
+    assert (tmp_path / "afile").read_text() == "mine"
+
+
+def test_a_board_of_one_output_a_prompt_is_built_and_says_what_is_missing(gendiv, tmp_path):
+    run, board = tmp_path / "k1", tmp_path / "board"
+    assert gendiv("run", "control:constant", "--suite", "pocket", "--k", 1, "--out", run)[0] == 0
+    assert gendiv("leaderboard", run, "--out", board)[0] == 0
+    assert "several outputs a prompt" in (board / "leaderboard.md").read_text()
+
+
+def test_what_a_killed_writer_left_behind_is_in_nobodys_way(gendiv, scored, tmp_path):
+    run = tmp_path / "runs" / "r"
+    run.mkdir(parents=True)
+    (run / ".run.json.1.tmp").write_text("{")
+    again = ("run", "control:shuffled-references", "--suite", "pocket", "--k", 2, "--out", run)
+    assert gendiv(*again)[0] == 0
+    shutil.copytree(scored, tmp_path / "runs" / ".r.123.old")
+    assert gendiv("leaderboard", tmp_path / "runs", "--out", tmp_path / "board")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "\udcff"])
+def test_a_senseless_row_name_is_refused(gendiv, tmp_path, name):
+    command = ("sample", "control:constant", "--suite", "pocket", "--name", name, "--out", tmp_path / "r")
+    assert "--name needs 1 to 200 printable characters" in refused(gendiv(*command))
+
+
+def test_a_begun_run_keeps_its_name_and_card_unless_they_are_said_again(gendiv, run):
+    again = ("sample", "control:shuffled-references", "--suite", "pocket", "--k", 2, "--out", run)
+    assert gendiv(*again, "--name", "other", "--method", "shuffling")[0] == 0
+    assert gendiv(*again)[0] == 0
+    assert (Run(run).manifest().name, Run(run).manifest().card.method) == ("other", "shuffling")
+    assert "name is not that of run.json" in refused(gendiv("leaderboard", run, "--out", run / "board"))
 
 
 def test_the_row_of_a_model_can_be_named(gendiv, tmp_path):

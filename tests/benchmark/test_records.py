@@ -115,13 +115,16 @@ def test_a_log_that_another_process_writes_is_refused(tmp_path):
 def test_only_an_unfinished_last_line_is_dropped(tmp_path):
     path = tmp_path / "log.jsonl"
     assert drop_cut_off_line(path) == 0
-    path.write_bytes(b"one\ntwo\nthr")
+    path.write_bytes(b'{"a":1}\n{"b":2}\n{"c')
     assert drop_cut_off_line(path) == 3
     assert drop_cut_off_line(path) == 0
-    assert path.read_bytes() == b"one\ntwo\n"
-    path.write_bytes(b"thr")
+    assert path.read_bytes() == b'{"a":1}\n{"b":2}\n'
+    path.write_bytes(b'{"a')
     drop_cut_off_line(path)
     assert path.read_bytes() == b""
+    path.write_bytes(b"a file of somebody else's")
+    assert drop_cut_off_line(path) == 0
+    assert path.read_bytes() == b"a file of somebody else's"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
@@ -132,7 +135,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr("benchmark.runs.os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"f\.json: cannot be written: disk full"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]

@@ -16,12 +16,12 @@ from benchmark.statistics.intervals import paired_t, t_interval, welch
 from benchmark.suites import Gate, Suite, load_suite
 
 N, K, TEMPERATURES = 12, 4, (0.5, 1.0)
-TASKS = {"a": "id", "b": "ood"}
+TASKS = {"a": "id", "b": "ood", "c": "ood_hard"}
 SUITE = Suite.model_validate(
     load_suite("pocket").model_dump()
     | {
         "tasks": [{"task": task, "role": role, "title": task} for task, role in TASKS.items()],
-        "gate": Gate(name="g", minimum_score={"a": 0.4, "b": 0.4}).model_dump(),
+        "gate": Gate(name="g", minimum_score={"a": 0.4, "b": 0.4, "c": 0.4}).model_dump(),
     },
     strict=False,
 )
@@ -82,7 +82,7 @@ def world():
                     **cell,
                     key="k",
                     preference=None if failed else float(rng.choice([0.0, 0.5, 1.0])),
-                    score=float(rng.random()),
+                    score=float(rng.choice([0.2, 0.4, 0.6, 0.9])),  # 0.4 is the gate itself, and passes
                     reference_score=0.5,
                     length=len(text),
                     reference_length=14,
@@ -154,6 +154,24 @@ def test_every_quantity_equals_its_slow_recomputation(world, task, temperature):
         for g, v in zip(groups, valid, strict=True)
     ]
     check("effective_per_input_g", gated, 1e-6)
+    among_valid = [[s.text for s, q in zip(g, v, strict=True) if q] for g, v in zip(groups, valid, strict=True)]
+    check(
+        "conditional_per_input_g",
+        [np.mean(np.clip(distances(texts), 0, 1)) if len(texts) > 1 else math.nan for texts in among_valid],
+        1e-6,
+    )
+    raw = count_sets([[s.text for s in g] for g in groups], "rlfh")
+    check("ead_rlfh_per_input", ead.per_input(raw, short="zero").tolist())
+    pairs = [
+        [
+            np.clip(distances([groups[i][slot].text, groups[j][slot].text])[0], 0, 1)
+            * (valid[i][slot] and valid[j][slot])
+            for i, j in itertools.combinations(range(N), 2)
+        ]
+        for slot in range(K)
+    ]
+    across = found(scores, "effective_across_input_g", role, temperature)
+    assert across.value == pytest.approx(np.mean(pairs), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +250,31 @@ def test_an_incomplete_grid_is_refused(world):
         score(manifest(), SUITE, samples | {"a": samples["a"][:-1]}, verdicts, HashEncoder())
 
 
+def test_a_copy_of_the_prompt_does_not_pass_the_gate(world):
+    samples, verdicts = world
+    from benchmark.records import Prompt
+
+    prompts = {
+        task: [Prompt(task=task, doc_id=str(d), text="dog cat", references=("x",), doc={}) for d in range(N)]
+        for task in TASKS
+    }
+    copied = {task: [s.model_copy(update={"text": "dog cat"}) for s in group] for task, group in samples.items()}
+    gated = score(manifest(), SUITE, copied, verdicts, HashEncoder(), prompts)
+    assert found(gated, "valid_share_g", "ood").value == 0.0
+    assert found(score(manifest(), SUITE, copied, verdicts, HashEncoder()), "valid_share_g", "ood").value > 0.0
+
+
+def test_many_failed_verdicts_are_flagged(world):
+    samples, verdicts = world
+    codes = [f.code for f in score(manifest(), SUITE, samples, verdicts, HashEncoder()).flags]
+    assert codes.count("failed_verdicts") == 3  # a tenth of them failed
+    whole = {
+        task: [v.model_copy(update={"preference": 1.0, "error": None}) for v in group]
+        for task, group in verdicts.items()
+    }
+    assert "failed_verdicts" not in [f.code for f in score(manifest(), SUITE, samples, whole, HashEncoder()).flags]
+
+
 def test_a_constant_answer_is_flagged(world):
     samples, verdicts = world
     same = {task: [s.model_copy(update={"text": "dog"}) for s in group] for task, group in samples.items()}
@@ -244,16 +287,16 @@ def test_the_references_themselves_are_flagged(world):
     tie = {"preference": 0.5, "error": None, "length": 14}
     ties = {task: [v.model_copy(update=tie) for v in group] for task, group in verdicts.items()}
     codes = [flag.code for flag in score(manifest(), SUITE, samples, ties, HashEncoder()).flags]
-    assert codes.count("reference") == 2
+    assert codes.count("reference") == 3
     ties["a"][-1] = ties["a"][-1].model_copy(update={"length": 13})
-    assert [f.code for f in score(manifest(), SUITE, samples, ties, HashEncoder()).flags].count("reference") == 1
+    assert [f.code for f in score(manifest(), SUITE, samples, ties, HashEncoder()).flags].count("reference") == 2
 
 
 def test_lengths_far_from_the_references_are_flagged(world):
     samples, verdicts = world
     long = {task: [v.model_copy(update={"length": 99}) for v in group] for task, group in verdicts.items()}
     codes = [f.code for f in score(manifest(), SUITE, samples, long, HashEncoder()).flags]
-    assert codes.count("length") == 2
+    assert codes.count("length") == 3
     unasked = SUITE.model_copy(update={"length_range": None})
     assert "length" not in [f.code for f in score(manifest(), unasked, samples, long, HashEncoder()).flags]
 

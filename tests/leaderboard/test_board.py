@@ -250,3 +250,15 @@ def test_per_prompt_values_that_do_not_match_their_prompts_are_refused() -> None
     scores = imported("short", win=0.2, spread=0.9)
     with pytest.raises(UserError, match="do not match"):
         board_of(scores.model_copy(update={"doc_ids": {"far": ("q0",)}}))
+
+
+def test_another_sampling_than_the_suites_is_shown_and_not_ranked(toy: list[Scores]) -> None:
+    first = toy[0]
+    assert first.identity.sampling is not None
+    for change in ({"k": 2}, {"top_k": 50}, {"max_new_tokens": 5}):
+        sampling = first.identity.sampling.model_copy(update=change)
+        other = first.model_copy(update={"identity": first.identity.model_copy(update={"sampling": sampling})})
+        board = board_of(other)
+        ((field, value),) = change.items()
+        assert not board.ranks
+        assert f"sampled with {field} {value} instead of" in board.unranked[0].unranked[0]

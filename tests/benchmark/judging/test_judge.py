@@ -3,7 +3,7 @@
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.judging.judge import judge_run, load_judge, verdict_key
+from benchmark.judging.judge import check_verdicts, judge_run, load_judge, verdict_key
 from benchmark.records import Prompt, Sample
 from benchmark.runs import Run, appending
 from benchmark.suites import Suite, load_suite
@@ -52,6 +52,15 @@ def test_the_oracle_prefers_what_scores_higher_and_ties_equal_scores(run):
         assert (verdict.length, verdict.reference_length) == (len(text), len(doc["reference"]))
 
 
+def test_a_little_worse_is_a_loss_and_a_little_better_a_win():
+    prompt = PROMPTS[0]
+    worse = f"{prompt.references[0]} honestly"  # 0.05 less
+    spoiled = prompt.model_copy(update={"references": (worse,)})
+    for reference, text, preference in ((prompt, worse, 0.0), (spoiled, prompt.references[0], 1.0)):
+        (verdict,) = load_judge("oracle").verdicts([(reference, sample_of(prompt, text))])
+        assert verdict.preference == preference
+
+
 def test_what_has_a_verdict_is_not_judged_again_and_the_file_is_left_alone(run):
     assert judge(run) == 9
     path = run.verdicts_path("gendiv_pocket_id", "oracle")
@@ -84,8 +93,27 @@ def test_a_verdict_on_another_text_is_refused(run):
     judge(run)
     path = run.verdicts_path("gendiv_pocket_id", "oracle")
     path.write_text(path.read_text().replace('"key":"', '"key":"0', 1))
-    with pytest.raises(UserError, match="is of another text or another version of judge oracle"):
+    with pytest.raises(UserError, match="is of another text or another version of the judge"):
         judge(run)
+
+
+def test_a_log_with_a_missing_double_or_foreign_verdict_is_refused(run):
+    judge(run)
+    path = run.verdicts_path("gendiv_pocket_id", "oracle")
+    verdicts = run.verdicts("gendiv_pocket_id", "oracle")
+    cells = [verdict.cell for verdict in verdicts]
+    assert check_verdicts(verdicts, cells, where=path) == set(cells)
+    failed = verdicts[0].model_copy(update={"preference": None, "error": "x"})
+    assert check_verdicts([failed, *verdicts], cells, where=path) == set(cells), "a failure may be asked again"
+    assert check_verdicts([failed, *verdicts[1:]], cells, where=path) == set(cells[1:])
+    for log, says in (
+        (verdicts[1:], "has no verdict; run `gendiv judge`"),
+        (verdicts[2:], "has no verdict, nor have 1 more"),
+        ([*verdicts, verdicts[0]], "is there twice"),
+        ([*verdicts, verdicts[0].model_copy(update={"doc_id": "z"})], "has no sample"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_verdicts(log, cells, where=path)
 
 
 def test_the_key_holds_judge_prompt_reference_and_text():

@@ -22,8 +22,6 @@ IDS = [
     "length_words",
     "empty_share",
     "cut_off_share",
-    "truncated_share",
-    "duplicate_share",
 ]
 
 

@@ -1,14 +1,20 @@
-"""Any lm-eval backend through its own generate_until, with real ones: `dummy`, and `hf` driven that way."""
+"""Any lm-eval backend through its own generate_until, with real ones: `dummy`, `hf`, and APIs on a local server."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from lm_eval.api.registry import get_model
 
+from benchmark.errors import UserError
 from benchmark.records import Prompt
 from benchmark.sampling.generate_until import GenerateUntilSampler
+from benchmark.sampling.model import build
 from benchmark.sampling.sampler import Request
 from benchmark.suites import load_suite
 
-SAMPLING = load_suite("pocket").sampling.model_copy(update={"k": 4, "temperatures": (0.0, 1.0)})
+SAMPLING = load_suite("pocket").sampling.model_copy(update={"k": 4, "temperatures": (0.0, 1.0), "top_p": 0.9})
 PROMPTS = [
     Prompt(task="t", doc_id=str(n), text=f"my {w} . tl;dr", references=("a",), doc={}) for n, w in enumerate("ab")
 ]
@@ -36,15 +42,105 @@ def test_an_api_is_never_sent_the_same_seed_for_two_samples_of_a_prompt(backend)
     lm = get_model(backend)(
         model="m", base_url="http://127.0.0.1:9/v1", tokenizer_backend=None, tokenized_requests=False
     )
-    sampler = GenerateUntilSampler(lm, backend, "", batch_size=8)
-    sent = [sampler._arguments(request, SAMPLING) for request in REQUESTS]
+    sampler = GenerateUntilSampler(lm, backend, "m", batch_size=8)
+    sent = [sampler._arguments(request, SAMPLING.model_copy(update={"stop": ("x",)})) for request in REQUESTS]
     for prompt in PROMPTS:
         own = [a["seed"] for a, r in zip(sent, REQUESTS, strict=True) if r.prompt == prompt]
         assert len(set(own)) == len(own) == 8
     assert all("top_k" not in arguments for arguments in sent)
+    assert sent[5] == {
+        "do_sample": True,
+        "temperature": 1.0,
+        "top_p": SAMPLING.top_p,
+        "max_gen_toks": SAMPLING.max_new_tokens,
+        "until": ["x"],
+        "seed": sent[5]["seed"],
+    }
     # What lm-eval makes of it: our seed stands, not its constant 1234.
     payload = lm._create_payload(
         [{"role": "user", "content": "x"}], generate=True, gen_kwargs=dict(sent[5]), eos="</s>"
     )
     assert payload["seed"] == sent[5]["seed"]
     assert payload["temperature"] == 1.0
+
+
+API = "model=m,max_retries=1,tokenizer_backend=None,tokenized_requests=False"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers any completion request with what it was asked: prompt, seed and temperature."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+        asked = asked[0] if isinstance(asked, list) else asked
+        text = f"{asked} | {body['seed']} | {body['temperature']}"
+        choice = {"index": 0, "text": text, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        data = json.dumps({"choices": [choice]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/v1"
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("backend", "path"), [("local-completions", "completions"), ("local-chat-completions", "chat/completions")]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_served_model_is_asked_for_k_different_samples(server, backend, path):
+    sampler = build(f"{backend}:base_url={server}/{path},num_concurrent=2,{API}", load_suite("pocket"), {}).sampler
+    samples = sampler.draw(REQUESTS, SAMPLING)
+    for request, sample in zip(REQUESTS, samples, strict=True):
+        asked, _, temperature = sample.text.split(" | ")
+        assert asked == request.prompt.text
+        assert float(temperature) == request.temperature
+    assert len({s.text for s in samples}) == len(samples)
+    identity = sampler.identity(SAMPLING)
+    assert identity.id == f"{backend}:m"
+    assert "127.0.0.1" not in identity.model_dump_json()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_that_is_not_there_is_one_line():
+    sampler = build(
+        f"local-completions:base_url=http://127.0.0.1:9/v1/completions,{API}", load_suite("pocket"), {}
+    ).sampler
+    with pytest.raises(UserError, match="backend local-completions failed: ") as caught:
+        sampler.draw(REQUESTS[:2], SAMPLING)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_decoder_is_sampled_with_the_runs_seed(checkpoint, tmp_path):
+    import torch
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0
+    )
+    folder = tmp_path / "t5"
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sampler = build(str(folder), load_suite("pocket"), {}, device="cpu").sampler
+    assert isinstance(sampler, GenerateUntilSampler)
+    first = sampler.draw(REQUESTS, SAMPLING)
+    torch.manual_seed(99)
+    assert sampler.draw(REQUESTS, SAMPLING) == first
+    assert sampler.draw(REQUESTS, SAMPLING.model_copy(update={"seed": 5})) != first
+    identity = sampler.identity(SAMPLING)
+    assert identity.id == "hf:t5"
+    assert identity.weights_sha256
+    assert str(tmp_path) not in identity.model_dump_json()

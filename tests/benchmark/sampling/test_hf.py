@@ -8,7 +8,7 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.records import Prompt
-from benchmark.sampling.hf import weights_sha256
+from benchmark.sampling.checkpoint import weights_sha256
 from benchmark.sampling.model import build
 from benchmark.sampling.sampler import Request
 from benchmark.suites import load_suite
@@ -69,8 +69,9 @@ def test_stop_strings_end_an_output_and_are_cut_off(checkpoint):
 
 def test_fp32_weights_are_computed_with_in_fp64_on_a_cpu_and_others_as_they_are(checkpoint):
     assert make(checkpoint).model.dtype == torch.float64
-    assert make(checkpoint).dtype == "float32"
-    assert make(checkpoint, dtype="bfloat16").model.dtype == torch.bfloat16
+    assert make(checkpoint).dtype == "float32, computed in float64"
+    half = make(checkpoint, dtype="bfloat16")
+    assert (half.model.dtype, half.dtype) == (torch.bfloat16, "bfloat16")
 
 
 def test_a_checkpoint_is_identified_by_what_is_in_it_not_by_its_place(checkpoint, tmp_path):
@@ -103,9 +104,39 @@ def test_a_prompt_without_room_for_an_answer_is_refused_by_name(checkpoint):
     sampler = make(checkpoint)
     long = Prompt(task="t", doc_id="long", text="bank " * 120, references=("dog",), doc={})
     with pytest.raises(UserError, match=r"prompt long of t has 120 tokens.* room for 1 to 108"):
-        sampler.draw([Request(long, 1.0, 0)], SUITE.sampling)
+        sampler.prepare([PROMPTS[0], long], SUITE.sampling)
 
 
 def test_longest_prompts_come_first_whatever_the_batch(checkpoint):
-    lengths = [len(make(checkpoint).encode(prompt)) for prompt in make(checkpoint).order(PROMPTS)]
+    sampler = make(checkpoint)
+    lengths = [len(sampler.encode(prompt)) for prompt in sampler.prepare(PROMPTS, SUITE.sampling)]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("cut", [{"top_k": 1}, {"top_p": 1e-9}])
+def test_top_k_and_top_p_reach_the_draw(checkpoint, cut):
+    sampling = SUITE.sampling.model_copy(update={"k": 4, "temperatures": (0.0, 1.3)})
+    free = make(checkpoint).draw(requests(sampling), sampling)
+    cut_off = make(checkpoint).draw(requests(sampling), sampling.model_copy(update=cut))
+    greedy = {s.doc_id: s.text for s in free if s.temperature == 0.0}
+    assert all(s.text == greedy[s.doc_id] for s in cut_off)
+    assert any(s.text != greedy[s.doc_id] for s in free)
+
+
+def test_eager_attention_is_not_computed_in_fp64_where_its_mask_overflows(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 8})
+    eager = build(f"hf:pretrained={checkpoint},attn_implementation=eager,device=cpu", SUITE, {}).sampler
+    assert eager.dtype == "float32"
+    exact, padded = make(checkpoint).draw(requests(sampling), sampling), eager.draw(requests(sampling), sampling)
+    same = sum(a.text == b.text for a, b in zip(exact, padded, strict=True))
+    assert same >= len(exact) - 1  # fp32 may tip one token in thousands
+    assert eager.identity(sampling).arguments == {"attn_implementation": "eager"}
+    assert eager.identity(sampling) != make(checkpoint).identity(sampling)
+
+
+def test_a_model_whose_logits_are_no_numbers_is_refused(checkpoint):
+    sampler = make(checkpoint)
+    with torch.no_grad():
+        sampler.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="logits are not numbers"):
+        sampler.draw([Request(PROMPTS[0], 1.0, 0)], SUITE.sampling)

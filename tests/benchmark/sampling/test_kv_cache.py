@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.sampling.kv_cache import draw, sample
+from benchmark.sampling.kv_cache import draw, expands, sample
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [5, 6]]
 ROWS = [0, 0, 2, 1, 3, 3, 2, 1, 0]
@@ -99,6 +99,37 @@ def test_a_stop_condition_ends_its_row_alone(llama):
 
 def test_the_padding_token_is_never_read(llama):
     assert batched(llama, pad_token_id=0) == batched(llama, pad_token_id=7)
+
+
+def test_temperatures_are_never_rounded_to_the_models_dtype(llama, monkeypatch):
+    import copy
+
+    from benchmark.sampling import kv_cache
+
+    seen = []
+
+    def spy(logits, temperature, *args, **kwargs):
+        seen.extend(temperature.tolist())
+        return draw(logits, temperature, *args, **kwargs)
+
+    monkeypatch.setattr(kv_cache, "draw", spy)
+    batched(copy.deepcopy(llama).bfloat16())
+    assert set(seen) <= set(TEMPERATURES)
+
+
+def test_a_model_is_tried_before_it_is_trusted(llama, gpt2):
+    import copy
+
+    from transformers import MambaConfig, MambaForCausalLM
+
+    assert expands(llama)
+    assert expands(gpt2)
+    eager = copy.deepcopy(llama)
+    eager.set_attn_implementation("eager")
+    assert not expands(eager), "a mask made for fp64 overflows in a softmax in fp32"
+    assert expands(eager.float())
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=23, hidden_size=16, num_hidden_layers=1, state_size=4))
+    assert not expands(mamba.eval()), "a recurrent state is no cache to expand"
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=30), st.floats(0, 1, exclude_max=True), st.data())

@@ -58,6 +58,7 @@ def test_controls_are_floors_and_ceilings(name, kind):
         ("control:nothing", "no control 'nothing'; there are: random-words"),
         ("nobackend:a=b", "no lm-eval backend 'nobackend'"),
         ("hf:", "needs pretrained="),
+        ("dummy", "dummy cannot be loaded: "),  # a hub id, as it has no colon
         ("someone/not-here", "someone/not-here cannot be loaded: "),
     ],
 )

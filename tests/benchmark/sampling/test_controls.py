@@ -1,0 +1,51 @@
+"""Floors and the ceiling are what they say they are."""
+
+import pytest
+
+from benchmark.records import Prompt
+from benchmark.sampling.controls import ControlSampler
+from benchmark.sampling.sampler import Request
+from benchmark.suites import load_suite
+from tasks.pocket import world
+
+SUITE = load_suite("pocket")
+DOCS = [world.document("ood", number) for number in range(5)]
+PROMPTS = {"t": [Prompt(task="t", doc_id=d["id"], text=d["prompt"], references=(d["reference"],), doc=d) for d in DOCS]}
+REQUESTS = [Request(prompt, 1.0, index) for prompt in PROMPTS["t"] for index in range(12)]
+
+
+def texts(name, sampling=SUITE.sampling):
+    drawn = ControlSampler(name, SUITE, PROMPTS).draw(REQUESTS, sampling)
+    assert [s.cell for s in drawn] == [(r.prompt.doc_id, r.temperature, r.index) for r in REQUESTS]
+    return [s.text for s in drawn]
+
+
+def test_random_words_are_new_at_every_cell_and_as_many_as_the_reference_has():
+    found = texts("random-words")
+    assert len(set(found)) == len(found)
+    known = {w for d in DOCS for w in f"{d['prompt']} {d['reference']}".split()}
+    for request, text in zip(REQUESTS, found, strict=True):
+        assert len(text.split()) == len(request.prompt.references[0].split())
+        assert set(text.split()) <= known
+
+
+def test_shuffled_references_are_never_a_prompts_own():
+    for request, text in zip(REQUESTS, texts("shuffled-references"), strict=True):
+        assert text in {p.references[0] for p in PROMPTS["t"]} - {request.prompt.references[0]}
+    assert len(set(texts("shuffled-references"))) > 1
+
+
+def test_the_constant_is_constant():
+    assert set(texts("constant")) == {DOCS[0]["reference"]}
+
+
+def test_fresh_references_are_new_draws_for_the_same_document():
+    found = texts("fresh-references")
+    assert found[:12] == [world.fresh_reference(DOCS[0], index, SUITE.sampling.seed) for index in range(12)]
+    assert len(set(found[:12])) > 6
+
+
+@pytest.mark.parametrize("name", ["random-words", "shuffled-references", "fresh-references"])
+def test_another_seed_gives_another_control(name):
+    assert texts(name) == texts(name)
+    assert texts(name) != texts(name, SUITE.sampling.model_copy(update={"seed": 9}))

@@ -18,24 +18,18 @@ files say:
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
-import os
 import re
-import shutil
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
-
-from pydantic import JsonValue
+from typing import Any
 
 from benchmark.errors import UserError
+from benchmark.importers.json_rows import JsonRows, find, read_rows, subfolders
+from benchmark.importers.placing import place_run
 from benchmark.records import Identity, Manifest, ModelIdentity, Prompt, Sample, Verdict, sha256_of
-from benchmark.runs import Run, read_json, write_atomically
+from benchmark.runs import Run
 from benchmark.suites import HEADLINE_TEMPERATURE, Suite, load_suite, task_identities
 
 SOURCE = "AlpacaEval results"
@@ -45,9 +39,6 @@ SUITES = {
     "weighted_alpaca_eval_gpt4_turbo": ("alpaca-eval@v2", "gpt4_1106_preview"),
 }
 """Annotator → its suite and the reference model it compares with."""
-MAX_BYTES = 256 * 2**20
-"""Longest file that is read, unpacked: a gzip of a few kilobytes can hold gigabytes."""
-
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
@@ -55,38 +46,6 @@ class Imported(list[Run]):
     """The runs of an import; ``skipped`` holds one line for everything that was left out, and why."""
 
     skipped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _File:
-    """The rows of one file, and what identifies it on any machine."""
-
-    path: Path
-    name: str
-    sha256: str
-    rows: list[dict[str, Any]]
-
-    @property
-    def origin(self) -> dict[str, JsonValue]:
-        return {"file": self.name, "sha256": self.sha256}
-
-    def fail(self, number: int, problem: str) -> NoReturn:
-        raise UserError(f"row {number}: {problem}", where=self.path)
-
-    def text(self, number: int, field: str) -> str:
-        """Return a text field of one row; anything else there is the user's mistake."""
-        value = self.rows[number].get(field)
-        if not isinstance(value, str):
-            found = type(value).__name__ if field in self.rows[number] else "nothing"
-            self.fail(number, f"{field} must be text, found {found}; take the file from AlpacaEval again")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            self.fail(number, f"{field} holds half of a surrogate pair, which is no text; mend it in the file")
-        return value
-
-    def texts(self, field: str) -> list[str]:
-        return [self.text(number, field) for number in range(len(self.rows))]
 
 
 def import_results(
@@ -127,10 +86,10 @@ def import_results(
     """
     folders = _model_folders(results)
     asked = _asked(results, folders, models)
-    outputs: dict[str, _File] = {}
+    outputs: dict[str, JsonRows] = {}
     for name, path in folders.items():
         try:
-            file = _read(path, f"{name}/model_outputs.json")
+            file = read_rows(path, f"{name}/model_outputs.json")
             for field in ("instruction", "output"):
                 file.texts(field)
         except UserError:
@@ -154,7 +113,7 @@ def import_results(
             annotators, reasons = _annotators(results / name)
             skipped += [f"{name}{reason}" for reason in reasons]
             for annotator, path in annotators.items():
-                annotations = _read(path, f"{name}/{annotator}/annotations.json")
+                annotations = read_rows(path, f"{name}/{annotator}/annotations.json")
                 verdicts = _verdicts(annotations, annotator, prompts, samples)
                 if all(verdict.preference is None for verdict in verdicts):
                     skipped.append(f"{name}/{annotator}: no annotation has a verdict on these outputs")
@@ -162,7 +121,7 @@ def import_results(
                 suite = suites[annotator]
                 run = Run(out / f"{suite.suite}-v{suite.version}" / name)
                 manifest = _manifest(name, suite, prompts, outputs[name], annotations)
-                _write(run, manifest, samples, verdicts)
+                place_run(run, manifest, TASK, samples, verdicts)
                 imported.append(run)
         if progress:
             progress(done, len(asked))
@@ -176,11 +135,11 @@ def _model_folders(results: Path) -> dict[str, Path]:
     """Model → its outputs file, by name."""
     if not results.is_dir():
         raise UserError("no such folder; give AlpacaEval's `results` folder, one folder a model", where=results)
-    if _find(results, "model_outputs.json"):
+    if find(results, "model_outputs.json"):
         raise UserError("this is one model's folder; give the folder that holds it", where=results)
     found = {}
-    for folder in _folders(results):
-        if path := _find(folder, "model_outputs.json"):
+    for folder in subfolders(results):
+        if path := find(folder, "model_outputs.json"):
             found[folder.name] = path
     if not found:
         raise UserError("no folder in it holds model_outputs.json[.gz]; give AlpacaEval's `results`", where=results)
@@ -208,8 +167,8 @@ def _asked(results: Path, folders: Iterable[str], models: Sequence[str] | None) 
 def _annotators(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Annotator → its annotations, for those with a suite; and why others are skipped."""
     found, reasons = {}, []
-    for inner in _folders(folder):
-        path = _find(inner, "annotations.json")
+    for inner in subfolders(folder):
+        path = find(inner, "annotations.json")
         if inner.name not in SUITES:
             reasons.append(f"/{inner.name}: no suite uses this annotator; there are: {', '.join(SUITES)}")
         elif path is None:
@@ -219,54 +178,6 @@ def _annotators(folder: Path) -> tuple[dict[str, Path], list[str]]:
     if not found and not reasons:
         reasons.append(": outputs without annotations")
     return found, reasons
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=folder) from None
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    """Find the file ``name`` or ``name.gz`` of a folder."""
-    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-    if len(found) == 2:
-        raise UserError(f"{name} stands here both plain and gzipped; remove one of them", where=folder)
-    return found[0] if found else None
-
-
-def _read(path: Path, name: str) -> _File:
-    """Read a JSON list of objects. ``name`` and hash are those of the unpacked file, so gzip makes no difference."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"not a whole gzip file: {error}; fetch it again", where=path) from None
-    except OSError as error:
-        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
-    if len(data) > MAX_BYTES:
-        raise UserError(
-            f"it unpacks to more than {MAX_BYTES} bytes, far above any AlpacaEval file; fetch it again", where=path
-        )
-    if not data.strip():
-        raise UserError("the file is empty; fetch it again", where=path)
-    try:
-        rows = json.loads(data.decode(), parse_constant=_no_constant)
-    except RecursionError:
-        raise UserError("not valid JSON: nested too deeply; fetch it again", where=path) from None
-    except ValueError as error:
-        raise UserError(f"not valid JSON: {error}; fetch it again", where=path) from None
-    if not isinstance(rows, list) or not rows:
-        raise UserError("must be a list of objects, at least one; fetch it again", where=path)
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise UserError(f"row {number}: must be an object, found {type(row).__name__}; fetch it again", where=path)
-    return _File(path, name, hashlib.sha256(data).hexdigest(), rows)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _numbered(instructions: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -283,7 +194,7 @@ def _prompt_set(files: Iterable[list[str]]) -> tuple[str, ...]:
     return max(counts, key=lambda instructions: (counts[instructions], len(instructions)))
 
 
-def _samples(outputs: _File, prompts: list[Prompt]) -> list[Sample] | str:
+def _samples(outputs: JsonRows, prompts: list[Prompt]) -> list[Sample] | str:
     """One sample a prompt, in the prompts' order; or why the model does not cover the set."""
     texts = dict(zip(_numbered(outputs.texts("instruction")), outputs.texts("output"), strict=True))
     wanted = list(_numbered(prompt.text for prompt in prompts))
@@ -309,7 +220,7 @@ def _samples(outputs: _File, prompts: list[Prompt]) -> list[Sample] | str:
     ]
 
 
-def _verdicts(annotations: _File, annotator: str, prompts: list[Prompt], samples: list[Sample]) -> list[Verdict]:
+def _verdicts(annotations: JsonRows, annotator: str, prompts: list[Prompt], samples: list[Sample]) -> list[Verdict]:
     """One verdict a sample, in the samples' order."""
     places = {key: number for number, key in enumerate(_numbered(prompt.text for prompt in prompts))}
     rows = {}
@@ -325,7 +236,7 @@ def _verdicts(annotations: _File, annotator: str, prompts: list[Prompt], samples
     ]
 
 
-def _verdict(annotations: _File, number: int | None, annotator: str, prompt: Prompt, sample: Sample) -> Verdict:
+def _verdict(annotations: JsonRows, number: int | None, annotator: str, prompt: Prompt, sample: Sample) -> Verdict:
     """Read the verdict in row ``number``; without a row it is a failed one, its unknown reference of length 0."""
     baseline, preference, raw, error = None, None, None, "AlpacaEval has no annotation of this output"
     if number is not None:
@@ -356,7 +267,7 @@ def _verdict(annotations: _File, number: int | None, annotator: str, prompt: Pro
     )
 
 
-def _swapped(annotations: _File, number: int, reference: str) -> bool:
+def _swapped(annotations: JsonRows, number: int, reference: str) -> bool:
     """Whether the reference stands second in a row; another reference is an error."""
     generators = [annotations.text(number, field) for field in ("generator_1", "generator_2")]
     if reference not in generators:
@@ -366,7 +277,7 @@ def _swapped(annotations: _File, number: int, reference: str) -> bool:
     return generators[0] != reference
 
 
-def _coded(annotations: _File, number: int) -> float | None:
+def _coded(annotations: JsonRows, number: int) -> float | None:
     """AlpacaEval's preference in [1, 2], ties as 1.5; None where there is no verdict."""
     value = annotations.rows[number].get("preference")
     if value is None or value == "":
@@ -391,7 +302,7 @@ def _judge_sha256(annotator: str) -> str:
     return sha256_of({"annotator": annotator, "reference": SUITES[annotator][1]})
 
 
-def _manifest(name: str, suite: Suite, prompts: list[Prompt], outputs: _File, annotations: _File) -> Manifest:
+def _manifest(name: str, suite: Suite, prompts: list[Prompt], outputs: JsonRows, annotations: JsonRows) -> Manifest:
     annotator = suite.judge
     reference = SUITES[annotator][1]
     texts = {
@@ -423,66 +334,3 @@ def _manifest(name: str, suite: Suite, prompts: list[Prompt], outputs: _File, an
             }
         },
     )
-
-
-def _write(run: Run, manifest: Manifest, samples: list[Sample], verdicts: list[Verdict]) -> None:
-    """Put a whole run in its place, or leave what stands there."""
-    judge = manifest.identity.judge
-    contents = {
-        run.manifest_path: manifest.model_dump_json(indent=1) + "\n",
-        run.samples_path(TASK): "".join(sample.model_dump_json() + "\n" for sample in samples),
-        run.verdicts_path(TASK, judge): "".join(verdict.model_dump_json() + "\n" for verdict in verdicts),
-    }
-    files = {path.relative_to(run.folder): text.encode() for path, text in contents.items()}
-    try:
-        if _holds(run.folder, files):
-            return
-        if os.path.lexists(run.folder):
-            _check_replaceable(run, manifest, files)
-        _replace(run.folder, files)
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=run.folder) from None
-
-
-def _holds(folder: Path, files: dict[Path, bytes]) -> bool:
-    return all((folder / name).is_file() and (folder / name).read_bytes() == data for name, data in files.items())
-
-
-def _check_replaceable(run: Run, manifest: Manifest, files: Iterable[Path]) -> None:
-    """Only an earlier import of the same row may go, and only with nothing in it that another import cannot remake."""
-    mend = "move it away or choose another output folder"
-    try:
-        there = read_json(run.manifest_path, Manifest, mend=mend)
-    except UserError:
-        raise UserError(f"something that is not a run stands at this place; {mend}", where=run.folder) from None
-    origin = there.record.get("origin")
-    ours = isinstance(origin, dict) and origin.get("source") == SOURCE
-    if not ours or (there.name, there.identity.suite) != (manifest.name, manifest.identity.suite):
-        raise UserError(f"another run stands at this place; {mend}", where=run.folder)
-    made = {run.folder / name for name in files} | {run.scores_path}
-    if others := sorted(path for path in run.folder.rglob("*") if not path.is_dir() and path not in made):
-        raise UserError(
-            f"the files changed since this run was imported, and it holds {others[0].name}, which an import "
-            f"does not make; {mend}",
-            where=run.folder,
-        )
-
-
-def _replace(folder: Path, files: dict[Path, bytes]) -> None:
-    """Build the folder aside, then rename: a reader sees the old run, the new one or, for a moment, none."""
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        for name, data in files.items():
-            write_atomically(new / name, data)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from benchmark import pipeline
 from benchmark.errors import UserError
-from benchmark.importers import alpaca_eval
+from benchmark.importers import json_rows, placing
 from benchmark.importers.alpaca_eval import SUITES, import_results
 from benchmark.records import Verdict, sha256_of
 from benchmark.runs import Run
@@ -88,6 +89,43 @@ def fails(results: Path, *parts: str, **options: Any) -> str:
     assert all(part in message for part in parts), message
     assert not (results.parent / "runs").exists()
     return message
+
+
+class TestScoringAnImport:
+    @pytest.fixture
+    def run(self, results: Path, tmp_path: Path) -> Run:
+        put_model(results, **{V2: annotations()})
+        (run,) = import_results(results, tmp_path / "runs")
+        return run
+
+    def test_its_win_rate_is_the_mean_preference_and_per_input_diversity_is_absent(self, run: Run) -> None:
+        scores = pipeline.score(run)
+        (rate,) = [estimate for estimate in scores.estimates if estimate.metric == "win_rate"]
+        assert rate.value == pytest.approx(sum(p - 1 for p in PREFERENCES) / 4)
+        assert "per_input" in scores.absent
+        assert not [estimate for estimate in scores.estimates if "per_input" in estimate.metric]
+        assert run.scores() == scores
+
+    @pytest.mark.parametrize(
+        ("file", "change", "says"),
+        [
+            ("samples", lambda lines: lines[1:], "3 prompts, where run.json says 4"),
+            ("samples", lambda lines: [*lines, lines[0]], "is there twice"),
+            ("samples", lambda lines: [lines[0].replace('"index":0', '"index":1000000000'), *lines[1:]], "not in the"),
+            ("verdicts", lambda lines: lines[:2], "has no verdict, nor have 1 more"),
+            ("verdicts", lambda lines: [*lines, lines[0]], "is there twice"),
+        ],
+    )
+    def test_a_grid_that_is_not_whole_is_never_scored(self, run: Run, file: str, change: Any, says: str) -> None:
+        (path,) = (run.folder / file).iterdir()
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+        with pytest.raises(UserError, match=says):
+            pipeline.score(run)
+        assert not run.scores_path.exists()
+
+    def test_there_is_no_judge_for_it(self, run: Run) -> None:
+        with pytest.raises(UserError, match="comes with its verdicts"):
+            pipeline.judge(run)
 
 
 class TestWhatARunHolds:
@@ -402,7 +440,7 @@ class TestMistakes:
             fails(results, "model_outputs.json.gz")
 
     def test_a_gzip_bomb(self, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(alpaca_eval, "MAX_BYTES", 10_000)
+        monkeypatch.setattr(json_rows, "MAX_BYTES", 10_000)
         put_model(results, **{V2: annotations()})
         put(results / "m" / V2 / "annotations.json.gz", b" " * 10_001)
         (results / "m" / V2 / "annotations.json").unlink()
@@ -476,7 +514,7 @@ class TestWriting:
             written.append(path)
             put(path, data)
 
-        monkeypatch.setattr(alpaca_eval, "write_atomically", full_disk)
+        monkeypatch.setattr(placing, "write_atomically", full_disk)
         with pytest.raises(UserError, match="No space left"):
             import_results(results, tmp_path / "runs")
         assert bytes_of(tmp_path / "runs") == before

@@ -8,6 +8,7 @@ from benchmark.records import Prompt, Sample
 from benchmark.runs import Run, appending
 from benchmark.suites import Suite, load_suite
 from tasks.pocket import world
+from tasks.pocket.words import TOPICS
 
 DOCS = [world.document("id", number) for number in range(3)]
 PROMPTS = [
@@ -53,11 +54,11 @@ def test_the_oracle_prefers_what_scores_higher_and_ties_equal_scores(run):
 
 
 def test_a_little_worse_is_a_loss_and_a_little_better_a_win():
-    prompt = PROMPTS[0]
-    worse = f"{prompt.references[0]} honestly"  # 0.05 less
-    spoiled = prompt.model_copy(update={"references": (worse,)})
-    for reference, text, preference in ((prompt, worse, 0.0), (spoiled, prompt.references[0], 1.0)):
-        (verdict,) = load_judge("oracle").verdicts([(reference, sample_of(prompt, text))])
+    right = " and ".join(TOPICS[topic][1][0] for topic in DOCS[0]["topics"])
+    worse = f"honestly {right}"  # 0.05 less
+    for reference, text, preference in ((right, worse, 0.0), (worse, right, 1.0), (right, right, 0.5)):
+        prompt = PROMPTS[0].model_copy(update={"references": (reference,)})
+        (verdict,) = load_judge("oracle").verdicts([(prompt, sample_of(prompt, text))])
         assert verdict.preference == preference
 
 

@@ -75,7 +75,8 @@ def latex_table(board: Board, table: Table) -> str:
             r"\centering\small",
             rf"\caption{{{escape.latex(caption)}}}",
             rf"\label{{tab:{board.suite.suite}-v{board.suite.version}-{table.key}}}",
-            r"\resizebox{\textwidth}{!}{%",
+            # Shrinks a table that is too wide; a narrow one keeps its size.
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
             *body,

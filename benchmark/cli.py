@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from benchmark.progress import Bars
     from benchmark.records import Scores
 
+INTERRUPTED = 130
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
@@ -312,7 +314,7 @@ def _print_scores(scores: Scores) -> None:
 
     from benchmark.suites import HEADLINE_TEMPERATURE
 
-    temperatures = {estimate.temperature for estimate in scores.estimates}
+    temperatures = {estimate.temperature for estimate in scores.estimates} or {HEADLINE_TEMPERATURE}
     temperature = min(temperatures, key=lambda t: (abs(t - HEADLINE_TEMPERATURE), t))
     shown = [e for e in scores.estimates if e.temperature == temperature]
     roles = list(dict.fromkeys(estimate.role for estimate in shown))
@@ -357,9 +359,10 @@ def main() -> None:
             raise
         print(f"gendiv: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("gendiv: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("gendiv: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

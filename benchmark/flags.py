@@ -63,7 +63,8 @@ def flags_of(facts: Facts, suite: Suite, title: str) -> list[Flag]:
     if (share := facts["invalid_text_share"]) > MOST_INVALID:
         flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are empty or cut off"))
     if facts["failed_verdicts"] > MOST_FAILED * facts["prompts"] * facts["k"]:
-        text = f"{title}: {facts['failed_verdicts']} verdicts failed; run `gendiv judge` again"
+        mend = "" if suite.imported else "; run `gendiv judge` again"
+        text = f"{title}: {facts['failed_verdicts']} verdicts failed{mend}"
         flags.append(Flag(code="failed_verdicts", text=text))
     if facts["all_ties"]:
         flags.append(

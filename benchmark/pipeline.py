@@ -86,7 +86,7 @@ def sample(
         kind=built.kind,
         identity=identity(suite, prompts, sampling),
         model=built.sampler.identity(sampling),
-        card=begun.card if begun and options.card == ModelCard() else options.card,
+        card=_said_last(begun.card if begun else ModelCard(), options.card),
         record=begun.record if begun else environment(),
     )
     total = sum(len(asked) for asked in prompts.values()) * len(sampling.temperatures) * sampling.k
@@ -189,6 +189,11 @@ def _checked_verdicts(
     keys = verdict_keys(load_judge(judge).config, prompts[task], samples) if prompts else None
     check_verdicts(verdicts, (s.cell for s in samples), where=run.verdicts_path(task, judge), keys=keys)
     return verdicts
+
+
+def _said_last(before: ModelCard, now: ModelCard) -> ModelCard:
+    """Update a card by the fields that are said now."""
+    return before.model_copy(update={field: value for field, value in now if value is not None})
 
 
 def _sampling(suite: Suite, options: SampleOptions, *, control: bool) -> Sampling:

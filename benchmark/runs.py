@@ -58,11 +58,13 @@ class Run:
 
     def samples(self, task: str) -> list[Sample]:
         """Read all samples of a task."""
-        return read_jsonl(self.samples_path(task), Sample, mend="run `gendiv sample` again to finish it")
+        path = self.samples_path(task)
+        return _of_task(read_jsonl(path, Sample, mend="run `gendiv sample` again to finish it"), task, path)
 
     def verdicts(self, task: str, judge: str) -> list[Verdict]:
         """Read all verdicts of a judge on a task."""
-        return read_jsonl(self.verdicts_path(task, judge), Verdict, mend="run `gendiv judge` on the run first")
+        path = self.verdicts_path(task, judge)
+        return _of_task(read_jsonl(path, Verdict, mend="run `gendiv judge` on the run first"), task, path)
 
     def inputs_sha256(self, judge: str) -> dict[str, str]:
         """Hash every file that the scores are derived from, by its place in the run folder."""
@@ -79,6 +81,17 @@ class Run:
         if scores.inputs_sha256 != self.inputs_sha256(manifest.identity.judge):
             raise UserError("samples or verdicts changed since; run `gendiv score` again", where=self.scores_path)
         return scores
+
+
+T = TypeVar("T", Sample, Verdict)
+
+
+def _of_task(records: list[T], task: str, path: Path) -> list[T]:
+    """Refuse a line that says it is of another task than its file."""
+    for number, record in enumerate(records, start=1):
+        if record.task != task:
+            raise UserError(f"task is {record.task!r}, in a file of {task}", where=f"{path}:{number}")
+    return records
 
 
 def _sha256(path: Path) -> str:
@@ -211,6 +224,9 @@ class Appender:
         except BlockingIOError:
             self._file.close()
             raise UserError("another process is writing it; wait for it, or stop it", where=path) from None
+        except OSError as error:
+            self._file.close()
+            raise UserError(f"cannot be locked: {error.strerror}; use a file system with flock", where=path) from None
 
     def append(self, records: list[R]) -> None:
         """Write records as lines, then flush them to the disk."""

@@ -13,6 +13,7 @@ import multiprocessing.connection
 import os
 import queue
 import shutil
+import signal
 import threading
 import warnings
 from collections.abc import Callable
@@ -72,7 +73,7 @@ class Job:
     def is_trained(self) -> bool:
         """Whether the checkpoint is there, trained with these very arguments."""
         assert self.training is not None
-        with contextlib.suppress(OSError, json.JSONDecodeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             record = json.loads((Path(self.training.output) / "training.json").read_text(encoding="utf-8"))
             return bool(record["arguments"] == asdict(self.training))
         return False
@@ -124,7 +125,13 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
         context = multiprocessing.get_context("spawn")
         messages = context.Queue()
         with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages,)) as pool:
-            _relay(messages, [pool.submit(_do, job) for job in missing], progress)
+            try:
+                _relay(messages, [pool.submit(_do, job) for job in missing], progress)
+            except BaseException:
+                # Whatever a worker is at can be begun again; waiting for it would only delay the message.
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
+                raise
     return [Run(job.run) for job in jobs]
 
 
@@ -156,6 +163,8 @@ _MESSAGES: Any = None
 def _start_worker(messages: Any) -> None:
     """Prepare a worker, and see to it that it ends with its parent: an orphan would go on writing the same files."""
     global _MESSAGES
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
+    messages.cancel_join_thread()
     _MESSAGES = messages
     parent = multiprocessing.parent_process()
     assert parent is not None

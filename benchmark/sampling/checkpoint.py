@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-HASHED = {".safetensors", ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken"}
+HASHED = {".safetensors", ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken", ".gguf", ".bin"}
 NOT_HASHED = {"training.json", "trainer_state.json"}
 """They say how a checkpoint came about, and hold times."""
 NO_IDENTITY = {
@@ -63,9 +63,9 @@ def hub_commit(model_id: str, revision: str) -> str | None:
 def weights_sha256(folder: Path) -> str:
     """SHA-256 over a checkpoint's weights, configuration, tokenizer and code, by file name and content."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.rglob("*")):
         if path.suffix in HASHED and path.name not in NOT_HASHED and path.is_file():
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.name}\0{content}\n".encode())
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()

@@ -39,7 +39,9 @@ class GenerateUntilSampler:
     batch_size
         Requests handed to lm-eval at once (what is lost when killed); the backend batches them as it likes.
     chat
-        Send prompts as a chat; None = where the backend is a chat one.
+        Send prompts as a chat; None = where the backend is a chat one, or the checkpoint has a chat template.
+    dtype
+        What the model was asked to be loaded in, where the loaded model does not tell.
     """
 
     def __init__(
@@ -50,12 +52,18 @@ class GenerateUntilSampler:
         *,
         batch_size: int,
         chat: bool | None = None,
+        dtype: str | None = None,
         arguments: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self.lm, self.backend, self.model_id, self.batch_size = lm, backend, model_id, batch_size
         self.arguments = dict(arguments or {})
-        self.chat = "chat" in backend if chat is None else chat
         self.tokenizer = _tokenizer(lm)
+        has_template = bool(getattr(self.tokenizer, "chat_template", None))
+        if chat and backend == "hf" and not has_template:
+            raise UserError(f"{model_id}: --chat was given, but its tokenizer has no chat template")
+        self.chat = ("chat" in backend or (backend == "hf" and has_template)) if chat is None else chat
+        loaded = getattr(getattr(lm, "model", None), "dtype", None)
+        self.dtype = str(loaded).removeprefix("torch.") if loaded is not None else dtype
         self.seeded = backend == "vllm" or any("api_models" in base.__module__ for base in type(lm).__mro__)
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
@@ -66,7 +74,7 @@ class GenerateUntilSampler:
             id=f"{self.backend}:{where.id}",
             revision=where.revision,
             weights_sha256=where.weights_sha256,
-            dtype=None,
+            dtype=self.dtype,
             chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
             seed=sampling.seed,
             arguments=self.arguments,
@@ -127,6 +135,9 @@ class GenerateUntilSampler:
             "max_gen_toks": sampling.max_new_tokens,
             "until": list(sampling.stop),
         }
+        if getattr(self.lm, "backend", None) == "seq2seq":
+            # lm-eval would give the decoder the encoder's length on top; one token is the decoder's start.
+            arguments["max_length"] = sampling.max_new_tokens + 1
         # OpenAI's protocol has no top_k, and its servers take its absence for "off"; everywhere else 0 must be said.
         if sampling.top_k or not self.seeded:
             arguments["top_k"] = sampling.top_k

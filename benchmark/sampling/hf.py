@@ -102,12 +102,12 @@ class HFSampler:
             text = prompt.text
             if self.template:
                 text = self.lm.apply_chat_template([{"role": "user", "content": text}])
-            try:
-                self._encoded[prompt.text] = list(self.lm.tok_encode(text))
-            except (TypeError, ValueError) as error:
-                raise UserError(
-                    f"{self.model_id}: its tokenizer cannot read prompt {prompt.doc_id}: {error}"
-                ) from error
+            tokenizer = self.lm.tokenizer
+            if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+                ids = tokenizer(text)["input_ids"]  # lm-eval's own way needs one of them
+            else:
+                ids = self.lm.tok_encode(text)
+            self._encoded[prompt.text] = list(ids)
         return self._encoded[prompt.text]
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:

@@ -130,7 +130,13 @@ def _lm_eval(backend: str, args: str, batch_size: int | None, chat: bool | None)
     with _loading(f"{backend}:{name}"):
         lm = backend_class.create_from_arg_string(args)
     sampler = GenerateUntilSampler(
-        lm, backend, name, batch_size=batch_size or 64, chat=chat, arguments=public_arguments(arguments)
+        lm,
+        backend,
+        name,
+        batch_size=batch_size or 64,
+        chat=chat,
+        dtype=str(arguments["dtype"]) if "dtype" in arguments else None,
+        arguments=public_arguments(arguments),
     )
     return Built(sampler, "model", _row_name(name))
 

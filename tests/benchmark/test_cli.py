@@ -152,6 +152,8 @@ def damage(run, kind):
         manifest.write_text("[]")
     elif kind == "NaN in a score":
         scores.write_text(scores.read_text().replace('"value":', '"value":NaN,"x":', 1))
+    elif kind == "another task":
+        samples.write_text(samples.read_text().replace("gendiv_pocket_id", "gendiv_pocket_ood", 1))
     elif kind == "verdicts cut":
         verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[:37]))
     elif kind == "verdict twice":
@@ -183,6 +185,7 @@ def damage(run, kind):
         ("judge", "missing cell", "is missing"),
         ("score", "other suite version", "no suite 'pocket@v7'"),
         ("score", "not a manifest", "run.json: not a valid Manifest"),
+        ("score", "another task", "gendiv_pocket_id.jsonl:1: task is 'gendiv_pocket_ood', in a file of"),
         ("score", "other prompts", "identity.tasks is not that of suite pocket@v1"),
         ("score", "verdicts cut", "has no verdict, nor have 262 more; run `gendiv judge` to finish it"),
         ("score", "verdict twice", "is there twice"),
@@ -277,6 +280,9 @@ def test_a_begun_run_keeps_its_name_and_card_unless_they_are_said_again(gendiv, 
     assert gendiv(*again, "--name", "other", "--method", "shuffling")[0] == 0
     assert gendiv(*again)[0] == 0
     assert (Run(run).manifest().name, Run(run).manifest().card.method) == ("other", "shuffling")
+    assert gendiv(*again, "--trained-on", "gendiv_pocket_ood")[0] == 0
+    card = Run(run).manifest().card
+    assert (card.method, card.trained_on) == ("shuffling", ("gendiv_pocket_ood",)), "what was declared stays declared"
     assert "name is not that of run.json" in refused(gendiv("leaderboard", run, "--out", run / "board"))
 
 

@@ -140,7 +140,33 @@ def test_an_encoder_decoder_is_sampled_with_the_runs_seed(checkpoint, tmp_path):
     torch.manual_seed(99)
     assert sampler.draw(REQUESTS, SAMPLING) == first
     assert sampler.draw(REQUESTS, SAMPLING.model_copy(update={"seed": 5})) != first
+    assert all(len(s.text.split()) <= SAMPLING.max_new_tokens for s in first)
     identity = sampler.identity(SAMPLING)
     assert identity.id == "hf:t5"
     assert identity.weights_sha256
     assert str(tmp_path) not in identity.model_dump_json()
+
+
+def test_a_recurrent_model_is_sampled_with_the_runs_seed_and_its_own_template(checkpoint, tmp_path):
+    import torch
+    from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.chat_template = "{% for m in messages %}hi everyone . {{ m['content'] }}{% endfor %}"
+    torch.manual_seed(0)
+    folder = tmp_path / "mamba"
+    config = MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, state_size=4, eos_token_id=1)
+    MambaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sampler = build(str(folder), load_suite("pocket"), {}, device="cpu").sampler
+    assert isinstance(sampler, GenerateUntilSampler)
+    assert sampler.chat
+    first = sampler.draw(REQUESTS, SAMPLING)
+    torch.manual_seed(99)
+    assert sampler.draw(REQUESTS, SAMPLING) == first
+    identity = sampler.identity(SAMPLING)
+    assert (identity.id, identity.dtype) == ("hf:mamba", "float32")
+    assert identity.weights_sha256
+    assert identity.chat_template_sha256
+    half = build(str(folder), load_suite("pocket"), {}, device="cpu", dtype="bfloat16").sampler
+    assert half.identity(SAMPLING) != identity

@@ -10,9 +10,9 @@ import contextlib
 import functools
 import importlib.resources
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -85,6 +85,8 @@ class Suite(Record):
     """Least and greatest mean length, as a multiple of the references', of a ranked row; None = not asked."""
     fresh_references: str | None = None
     """Dotted name of a function (doc, number, seed) → another reference, where a generator has them: the ceiling."""
+    training_documents: str | None = None
+    """Dotted name of a function (n, seed ≥ 1) → training documents of the ``id`` task, where a generator has them."""
 
     @property
     def id(self) -> str:
@@ -158,7 +160,7 @@ def load_prompts(suite: Suite) -> dict[str, list[Prompt]]:
     """
     if suite.imported:
         raise UserError(f"suite {suite.id} holds outputs made elsewhere and cannot be sampled; see `gendiv import`")
-    return {entry.task: _prompts_of(entry.task, _load_task(entry.task)) for entry in suite.tasks}
+    return {entry.task: _prompts_of(entry.task, load_task(entry.task)) for entry in suite.tasks}
 
 
 def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[TaskIdentity, ...]:
@@ -172,6 +174,32 @@ def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[Tas
             prompts_sha256=prompts_sha256(prompts[entry.task]),
         )
         for entry in suite.tasks
+    )
+
+
+def load_task(name: str) -> ConfigurableTask:
+    """Load one task through lm-eval, with its data set.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name; the message lists those there are.
+    """
+    with _quiet("lm_eval.api.task", "lm_eval.tasks"):
+        manager = _task_manager(str(tasks_folder()))
+        if name not in manager.all_subtasks:
+            raise UserError(f"no task {name!r}; there are: {', '.join(manager.all_subtasks)}")
+        return manager.load([name])["tasks"][name]
+
+
+def as_asked(task: ConfigurableTask, number: int, doc: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """Write a document as the task's templates do: its ``doc_id``, its prompt and its references."""
+    target = task.doc_to_target(doc)
+    references = target if isinstance(target, list) else [target]
+    return (
+        str(doc.get("id", number)),
+        str(task.doc_to_text(doc)),
+        tuple(str(reference) for reference in references),
     )
 
 
@@ -189,32 +217,18 @@ def _quiet(*loggers: str) -> Iterator[None]:
 
 
 @functools.cache
-def _task_manager() -> TaskManager:
+def _task_manager(folder: str) -> TaskManager:
     """lm-eval's index of our tasks alone; its own 16,000 files take seconds to scan."""
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=str(tasks_folder()), include_defaults=False)
-
-
-def _load_task(name: str) -> ConfigurableTask:
-    with _quiet("lm_eval.api.task", "lm_eval.tasks"):
-        return _task_manager().load([name])["tasks"][name]
+    return TaskManager(include_path=folder, include_defaults=False)
 
 
 def _prompts_of(name: str, task: ConfigurableTask) -> list[Prompt]:
     prompts = []
     for number, doc in enumerate(task.eval_docs):
-        target = task.doc_to_target(doc)
-        references = target if isinstance(target, list) else [target]
-        prompts.append(
-            Prompt(
-                task=name,
-                doc_id=str(doc.get("id", number)),
-                text=str(task.doc_to_text(doc)),
-                references=tuple(str(reference) for reference in references),
-                doc=dict(doc),
-            )
-        )
+        doc_id, text, references = as_asked(task, number, doc)
+        prompts.append(Prompt(task=name, doc_id=doc_id, text=text, references=references, doc=dict(doc)))
     frozen = (task.config.metadata or {}).get("prompts_sha256")
     if frozen != (found := prompts_sha256(prompts)):
         raise UserError(

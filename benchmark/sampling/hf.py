@@ -18,6 +18,8 @@ from benchmark.sampling.sampler import Request
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
+    from benchmark.sampling.kv_cache import Continuation
+
 
 class CannotExpandError(Exception):
     """A model cannot be prefilled once and decoded k ways."""
@@ -112,6 +114,13 @@ class HFSampler:
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Prefill each prompt of the batch once and decode all its cells from copies of that cache."""
+        return [
+            self.record(request, continuation, sampling)
+            for request, continuation in zip(requests, self.continuations(requests, sampling), strict=True)
+        ]
+
+    def continuations(self, requests: Sequence[Request], sampling: Sampling) -> list[Continuation]:
+        """Draw the token ids of at most ``batch_size`` cells, in order."""
         import torch
 
         from benchmark.sampling.kv_cache import sample
@@ -133,7 +142,7 @@ class HFSampler:
             ]
         )
         try:
-            continuations = sample(
+            return sample(
                 self.model,
                 ids,
                 [number[request.prompt.doc_id] for request in requests],
@@ -147,15 +156,12 @@ class HFSampler:
             )
         except FloatingPointError as error:
             raise UserError(f"{self.model_id}: {error}; are its weights whole?") from error
-        return [
-            self._record(request, continuation.tokens, continuation.finished, sampling)
-            for request, continuation in zip(requests, continuations, strict=True)
-        ]
 
-    def _record(self, request: Request, tokens: list[int], finished: bool, sampling: Sampling) -> Sample:
-        text = self._decode(tokens)
+    def record(self, request: Request, continuation: Continuation, sampling: Sampling) -> Sample:
+        """Make a cell's record of its token ids."""
+        text = self._decode(continuation.tokens)
         end = self._stop_at(text, sampling)
-        reason: FinishReason = "stop" if finished else "length"
+        reason: FinishReason = "stop" if continuation.finished else "length"
         return Sample(
             task=request.prompt.task,
             doc_id=request.prompt.doc_id,
@@ -163,12 +169,15 @@ class HFSampler:
             index=request.index,
             text=text if end is None else text[:end],
             finish_reason=reason,
-            n_tokens=len(tokens),
+            n_tokens=len(continuation.tokens),
         )
 
+    def body(self, tokens: list[int]) -> list[int]:
+        """Leave out the end-of-sequence token that ends an output, if one does."""
+        return tokens[:-1] if tokens and tokens[-1] in self.eos_ids else tokens
+
     def _decode(self, tokens: list[int]) -> str:
-        body = tokens[:-1] if tokens and tokens[-1] in self.eos_ids else tokens
-        return str(self.lm.tokenizer.decode(body, skip_special_tokens=True))
+        return str(self.lm.tokenizer.decode(self.body(tokens), skip_special_tokens=True))
 
     @staticmethod
     def _stop_at(text: str, sampling: Sampling) -> int | None:

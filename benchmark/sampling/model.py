@@ -1,7 +1,8 @@
 """From what a user calls a model to a sampler.
 
 ``MODEL`` is a checkpoint folder, a hub id, ``backend:args`` for any backend of lm-eval's registry (for example
-``vllm:pretrained=org/model,tensor_parallel_size=2``), or ``control:NAME`` for a floor or the ceiling.
+``vllm:pretrained=org/model,tensor_parallel_size=2``), ``best-of-n:policy=FOLDER_OR_ID,reward_model=FOLDER_OR_ID,n=16``
+for the best of n outputs of a policy, or ``control:NAME`` for a floor or the ceiling.
 """
 
 from __future__ import annotations
@@ -66,16 +67,50 @@ def build(
 
         control = ControlSampler(args, suite, prompts)
         return Built(control, control.kind, args)
+    if backend == "best-of-n" and colon:
+        return _best_of_n(args, batch_size, device, dtype, chat)
     if Path(spec).is_dir():
-        return _hugging_face(spec, {"pretrained": spec}, batch_size, device, dtype, chat)
+        return _folder_or_id(spec, batch_size, device, dtype, chat)
     if colon and re.fullmatch(r"[A-Za-z0-9_-]+", backend):
         if backend == "hf":
             arguments = _parse(args)
             return _hugging_face(str(arguments.get("pretrained", "")), arguments, batch_size, device, dtype, chat)
         return _lm_eval(backend, args, batch_size, chat)
-    if spec.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", spec):
-        raise UserError(f"no such checkpoint folder: {spec}")
-    return _hugging_face(spec, {"pretrained": spec}, batch_size, device, dtype, chat)
+    return _folder_or_id(spec, batch_size, device, dtype, chat)
+
+
+def _folder_or_id(name: str, batch_size: int | None, device: str | None, dtype: str | None, chat: bool | None) -> Built:
+    _refuse_missing_folder(name)
+    return _hugging_face(name, {"pretrained": name}, batch_size, device, dtype, chat)
+
+
+def _refuse_missing_folder(name: str) -> None:
+    """Raise a `UserError` if what a user calls a checkpoint is no folder, and cannot be a hub id."""
+    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)):
+        raise UserError(f"no such checkpoint folder: {name}")
+
+
+def _best_of_n(args: str, batch_size: int | None, device: str | None, dtype: str | None, chat: bool | None) -> Built:
+    from benchmark import reward_model
+    from benchmark.sampling.best_of_n import BestOfNSampler
+
+    form = "best-of-n:policy=FOLDER_OR_ID,reward_model=FOLDER_OR_ID,n=NUMBER"
+    given = dict(field.partition("=")[::2] for field in args.split(",") if field)
+    for field in given:
+        if field not in ("policy", "reward_model", "n"):
+            raise UserError(f"best-of-n: no field {field!r}; write {form}")
+    for field in ("policy", "reward_model", "n"):
+        if not given.get(field):
+            raise UserError(f"best-of-n: {field} is missing; write {form}")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", given["n"]):
+        raise UserError(f"best-of-n: n must be a whole number above 0, not {given['n']!r}")
+    scorer_id = given["reward_model"]
+    _refuse_missing_folder(scorer_id)
+    policy = _folder_or_id(given["policy"], batch_size, device, dtype, chat)
+    with _loading(scorer_id):
+        scorer, tokenizer = reward_model.load(scorer_id, device)
+    sampler = BestOfNSampler(policy.sampler, scorer, tokenizer, scorer_id, n=int(given["n"]))
+    return Built(sampler, "model", f"{policy.name} best-of-{sampler.n}")
 
 
 def _hugging_face(

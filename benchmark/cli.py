@@ -23,6 +23,8 @@ INTERRUPTED = 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
+data = typer.Typer(help="Make the JSONL that the trainers read.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 Model = Annotated[
     str,
@@ -35,6 +37,7 @@ SuiteName = Annotated[str, typer.Option("--suite", "-s", help="A suite, such as 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 K = Annotated[int | None, typer.Option("--k", min=1, help="Samples a prompt and temperature.")]
 Temperatures = Annotated[str | None, typer.Option(help='Grid, such as "0.3,0.7,1.0,1.3".')]
+Limit = Annotated[int | None, typer.Option(min=2, help="Only the first so many prompts of each task: a quick look.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Sequences a batch; does not change what is drawn.")]
 Device = Annotated[str | None, typer.Option(help="Device of a Hugging Face model, such as cpu or cuda:0.")]
@@ -62,20 +65,52 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for data, models, runs and the board.")] = Path("runs/demo"),
+    out: Annotated[Path | None, typer.Option(help="Folder for data, models, runs and the board.")] = None,
     seed: Annotated[int, typer.Option(min=1, help="Training seed.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side, one CPU thread each.")] = 2,
+    full: Annotated[bool, typer.Option("--full", help="The recipes' own steps and all prompts: five minutes.")] = False,
 ) -> None:
-    """Train the pocket models, sample, judge and score them, and build their board. Resumes where it was stopped."""
-    from reference_models.ladder import climb, findings
+    """Train the pocket ladder, sample, judge and score it, and build its board. Resumes where it was stopped."""
+    from reference_models.findings import compare, sentences, table
+    from reference_models.ladder import DEMO, FULL, climb
 
     _stay_offline()
+    budget = FULL if full else DEMO
+    folder = out or Path("runs") / ("demo-full" if full else "demo")
     with _progress() as bars:
-        runs = climb(out, seed=seed, workers=workers, progress=bars.job)
+        runs = climb(folder, seed=seed, workers=workers, budget=budget, progress=bars.job)
     scores = [run.scores() for run in runs]
-    _build_board(scores, out / "leaderboard")
-    for finding in findings(scores):
-        print(f"finding: {finding}")
+    _build_board(scores, folder / "leaderboard")
+    findings = compare(scores)
+    _print_table(
+        "out of distribution at T = 1: each model minus sft, 95 % intervals paired over prompts", *table(findings)
+    )
+    for line in sentences([finding for finding in findings if finding.model == "ppo"]):
+        print(f"finding: {line}")
+    print(budget)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="`gendiv list methods` names them.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="A YAML file, or one that comes with GenDiv: pocket/ppo.yaml.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE…", help="Fields of the method's arguments; they win over the recipe."
+        ),
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]…", hidden=True)] = None,
+) -> None:
+    """Train a model, or make one of others. Kill it at any time: the same command ends with the same weights."""
+    from reference_models.arguments import parse_overrides, read_recipe
+    from reference_models.methods import METHODS, load_method
+
+    module = load_method(method)
+    arguments = read_recipe(METHODS[method].load(), recipe, parse_overrides([*(overrides or []), *(more or [])]))
+    print(f"made: {module.train(arguments, view=True)}")
 
 
 @app.command()
@@ -85,6 +120,7 @@ def sample(
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")],
     k: K = None,
     temperatures: Temperatures = None,
+    limit: Limit = None,
     seed: Seed = None,
     batch_size: BatchSize = None,
     device: Device = None,
@@ -98,7 +134,7 @@ def sample(
     """Draw k outputs a prompt and temperature. Kill it at any time: the same command finishes the missing ones."""
     from benchmark import pipeline
 
-    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
+    options = _options(k, temperatures, limit, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
     with _progress() as bars:
         run = pipeline.sample(model, suite, out, options, bars.stage)
     print(f"sampled: {run.folder}")
@@ -133,6 +169,7 @@ def run_all(
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; default: runs/SUITE/NAME.")] = None,
     k: K = None,
     temperatures: Temperatures = None,
+    limit: Limit = None,
     seed: Seed = None,
     batch_size: BatchSize = None,
     device: Device = None,
@@ -146,7 +183,7 @@ def run_all(
     """Sample, judge and score a model."""
     from benchmark import pipeline
 
-    options = _options(k, temperatures, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
+    options = _options(k, temperatures, limit, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
     folder = out or Path("runs") / suite.partition("@")[0] / _folder_name(name or model)
     with _progress() as bars:
         run = pipeline.sample(model, suite, folder, options, bars.stage)
@@ -180,6 +217,31 @@ def import_alpaca_eval(
         print(f"imported: {run.folder}")
 
 
+@data.command("export")
+def data_export(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task; `gendiv list tasks` names them.")],
+    out: Annotated[Path, typer.Option(metavar="JSONL", help="The file; one that is there is replaced.")],
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which documents.")] = "train",
+    kind: Annotated[
+        Literal["pairs", "preferences"], typer.Option(help="Prompt and completion, or prompt, chosen and rejected.")
+    ] = "pairs",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N documents; default: all, or 20,000 of a generator's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=1, help="Seed of a generator's documents; default: 1.")] = None,
+) -> None:
+    """Write a task's training documents as JSONL. Same inputs, same bytes; never an evaluated prompt unasked."""
+    from benchmark import export
+
+    exported = export.training_data(task, kind=kind, split=split, limit=limit, seed=seed)
+    export.write(out, exported.rows)
+    if exported.evaluated:
+        print(f"warning: the {split} prompts of {task} are evaluated and must not be trained on", file=sys.stderr)
+    for reason, count in exported.dropped.items():
+        print(f"dropped: {count} {reason}", file=sys.stderr)
+    print(f"exported: {len(exported.rows)} rows to {out}")
+
+
 @app.command()
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Scored runs, or folders that hold them.")],
@@ -197,7 +259,7 @@ def leaderboard(
 
 @app.command("list")
 def list_(
-    what: Annotated[Literal["suites", "tasks", "metrics", "judges"], typer.Argument(help="What to list.")],
+    what: Annotated[Literal["suites", "tasks", "metrics", "judges", "methods"], typer.Argument(help="What to list.")],
 ) -> None:
     """List what there is."""
     from rich.console import Console
@@ -228,6 +290,10 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         return ("metric", "meaning", "direction", "range"), [
             (name, metric.meaning, metric.direction, metric.range) for name, metric in metrics
         ]
+    if what == "methods":
+        from reference_models.methods import METHODS
+
+        return ("method", "meaning"), [(name, method.meaning) for name, method in METHODS.items()]
     from benchmark.judging.judge import load_judge_configs
 
     configs = load_judge_configs().values()
@@ -237,6 +303,7 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _options(
     k: int | None,
     temperatures: str | None,
+    limit: int | None,
     seed: int | None,
     batch_size: int | None,
     device: str | None,
@@ -261,7 +328,7 @@ def _options(
             if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
                 raise UserError(f"{option} needs 1 to 200 printable characters")
     card = ModelCard(method=method, trained_on=tuple(trained_on) if trained_on else None)
-    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name, card)
+    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name, limit, card)
 
 
 def _folder_name(model: str) -> str:
@@ -305,6 +372,19 @@ def _build_board(scores: list[Scores], out: Path) -> None:
         for floor, model in floors_above_models(board):
             print(f"warning: floor {floor} outscores {model}: something is wrong with this board", file=sys.stderr)
     print(f"board: {out / 'index.html'}")
+
+
+def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    for name in header:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=max(Console().width, 160)).print(table)
 
 
 def _print_scores(scores: Scores) -> None:

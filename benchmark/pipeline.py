@@ -34,6 +34,8 @@ class SampleOptions:
     """CPU threads of torch: one is often the fastest for small models, and never the slow side of oversubscription."""
     name: str | None = None
     """Name of the row on the board; None = the checkpoint's."""
+    limit: int | None = None
+    """Only the first so many prompts of each task; such runs compare with runs of as many alone."""
     card: ModelCard = field(default_factory=ModelCard)
     """What is declared about the model: its method, and what it was trained on."""
 
@@ -65,7 +67,7 @@ def sample(
 
     options = options or SampleOptions()
     suite = load_suite(suite_name)
-    prompts = load_prompts(suite)
+    prompts = {task: asked[: options.limit] for task, asked in load_prompts(suite).items()}
     sampling = _sampling(suite, options, control=model.startswith("control:"))
     run = Run(out)
     _refuse_strange_folder(run)
@@ -152,7 +154,9 @@ def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
     """Read a run's manifest and its suite; refuse a run whose prompts or judge are not this version's."""
     manifest = run.manifest()
     suite = load_suite(manifest.identity.suite)
-    prompts = load_prompts(suite)
+    asked = {task.task: task.n_prompts for task in manifest.identity.tasks}
+    # A run of the first few prompts is judged and scored on those; their hash is compared below.
+    prompts = {task: found[: asked.get(task)] for task, found in load_prompts(suite).items()}
     sampling = manifest.identity.sampling
     if sampling is None:
         raise UserError("identity.sampling is missing", where=run.manifest_path)

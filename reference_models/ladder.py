@@ -1,42 +1,37 @@
-"""The pocket ladder: train the demo's models from scratch, then sample, judge and score them beside the controls.
+"""The pocket ladder: train every method from scratch, then sample, judge and score each beside the controls.
 
-It is the one file here that is no trainer, and the only one that needs the whole harness.
+    world → sft → comparisons → reward-model → ppo → average
+                       │             ├→ rloo
+                       └→ dpo        └→ best-of-16
+
+It is no trainer, and with its data, schedule and findings the only part here that needs the whole harness.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
-import multiprocessing
-import multiprocessing.connection
-import os
-import queue
+import dataclasses
+import functools
 import shutil
-import signal
-import threading
-import warnings
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmark import pipeline
 from benchmark.errors import UserError
-from benchmark.records import ModelCard, Scores
-from benchmark.runs import Run, write_atomically
-from benchmark.statistics.intervals import paired_t
+from benchmark.records import ModelCard
+from benchmark.runs import Run
+from benchmark.sampling.checkpoint import weights_sha256
 from benchmark.suites import load_suite
-from reference_models.sft import SFTArguments, read_recipe, train
+from reference_models import pocket_data
+from reference_models.arguments import read_recipe
+from reference_models.methods import METHODS, load_method
+from reference_models.schedule import Job, Progress, Report, quiet, run_jobs
 from reference_models.tiny import make_checkpoint
 
 SUITE = "pocket"
 TRAINED_ON = "gendiv_pocket_id"
-RECIPES = Path(__file__).parent / "recipes" / "pocket"
-PAIRS = 20_000
 ARCHITECTURE = {
     "hidden_size": 64,
     "intermediate_size": 256,
@@ -48,50 +43,60 @@ ARCHITECTURE = {
     "initializer_range": 0.1,
 }
 CONTROLS = ("random-words", "shuffled-references", "constant", "fresh-references")
+BEST_OF = 16
 
-Progress = Callable[[str, str, int, int], None]
-"""(job, stage, units done since the last call, units in all)."""
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is trained and evaluated."""
+
+    name: str
+    steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Method → steps, where they are not the recipe's."""
+    compared_prompts: int = 4000
+    evaluated_prompts: int | None = None
+    """First so many prompts of each task; None = all."""
+
+    def __str__(self) -> str:
+        steps = ", ".join(f"{method} {count}" for method, count in self.steps.items())
+        prompts = f"{self.evaluated_prompts or 'all'} prompts a task"
+        return f"budget {self.name}: {prompts}, {f'steps {steps}' if steps else 'the recipes’ steps'}"
+
+
+FULL = Budget("full")
+DEMO = Budget(
+    "demo",
+    {"sft": 800, "reward-model": 230, "ppo": 25, "rloo": 25, "dpo": 115},
+    compared_prompts=2000,
+    evaluated_prompts=40,
+)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A model of the ladder: what is trained, and by which recipe."""
+    """A model of the ladder, as it stands on the board."""
 
     name: str
-    recipe: str
+    method: str
+    needs: str
+    """The last job before it can be evaluated."""
+    temperatures: tuple[float, ...] | None = None
+    """None = the suite's grid."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One row of the ladder, from nothing to its scores."""
-
-    name: str
-    run: Path
-    training: SFTArguments | None
-    """None for a control."""
-
-    def is_trained(self) -> bool:
-        """Whether the checkpoint is there, trained with these very arguments."""
-        assert self.training is not None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads((Path(self.training.output) / "training.json").read_text(encoding="utf-8"))
-            return bool(record["arguments"] == asdict(self.training))
-        return False
-
-    def is_done(self) -> bool:
-        """Whether the run is scored, in this version of the suite and with this training."""
-        if self.training is not None and not self.is_trained():
-            return False
-        try:
-            return Run(self.run).scores().identity.suite == load_suite(SUITE).id
-        except UserError:
-            return False
+RUNGS = (
+    Rung("sft", "sft", "sft"),
+    Rung("ppo", "ppo", "ppo"),
+    Rung(f"best-of-{BEST_OF}", "best-of-n", "reward-model", (1.0,)),
+    Rung("rloo", "rloo", "rloo"),
+    Rung("dpo", "dpo", "dpo"),
+    Rung("sft-ppo-average", "average", "average"),
+)
 
 
-RUNGS = (Rung("sft", "sft.yaml"), Rung("sft-short", "sft-short.yaml"))
-
-
-def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = lambda *_: None) -> list[Run]:
+def climb(
+    out: Path, *, seed: int = 1, workers: int = 2, budget: Budget = FULL, progress: Progress = lambda *_: None
+) -> list[Run]:
     """Train, sample, judge and score the whole ladder; what is already there is not done again.
 
     Parameters
@@ -99,9 +104,12 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
     out
         Folder for ``data/``, ``models/`` and ``runs/``.
     seed
-        Training seed: data, initialisation and order of batches. At least 1: seed 0 makes the evaluated prompts.
+        Training seed: data, initialisation, order of batches and rollouts. At least 1: seed 0 makes the evaluated
+        prompts.
     workers
         Processes side by side, one CPU thread each.
+    budget
+        See `Budget`.
     progress
         See `Progress`; called in this process.
 
@@ -110,134 +118,130 @@ def climb(out: Path, *, seed: int = 1, workers: int = 2, progress: Progress = la
     list of Run
         Scored runs: models, floors, ceiling.
     """
-    data, init = out / "data" / f"sft-seed{seed}.jsonl", out / "models" / f"init-seed{seed}"
-    jobs: list[Job] = []
-    for rung in RUNGS:
-        folders = {"model": str(init), "data": str(data), "output": str(out / "models" / rung.name)}
-        arguments = read_recipe(RECIPES / rung.recipe, {**folders, "seed": seed})
-        jobs.append(Job(rung.name, out / "runs" / rung.name, arguments))
-    jobs += [Job(name, out / "runs" / name, None) for name in CONTROLS]
-    missing = [job for job in jobs if not job.is_done()]
-    if missing:
-        _write_data(data, seed)
-        _write_init(init, seed)
-        # Long jobs come first, so that the cores stay busy to the end.
-        context = multiprocessing.get_context("spawn")
-        messages = context.Queue()
-        with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages,)) as pool:
-            try:
-                _relay(messages, [pool.submit(_do, job) for job in missing], progress)
-            except BaseException:
-                # Whatever a worker is at can be begun again; waiting for it would only delay the message.
-                for worker in multiprocessing.active_children():
-                    worker.terminate()
-                raise
-    return [Run(job.run) for job in jobs]
+    runs = [Run(out / "runs" / name) for name in (*(rung.name for rung in RUNGS), *CONTROLS)]
+    jobs = _jobs(out, seed, budget)
+    if not all(_is_scored(run.folder, budget) for run in runs) or not _is_trained(out):
+        run_jobs(jobs, workers, progress)
+    return runs
 
 
-def findings(scores: list[Scores]) -> list[str]:
-    """Say what the ladder shows out of distribution at temperature 1, pair by pair on the same prompts.
+def _jobs(out: Path, seed: int, budget: Budget) -> list[Job]:
+    """List what there is to do, the most urgent first: the chain to PPO decides how long it all takes."""
+    data, models = out / "data", out / "models"
 
-    Each rung is compared with the first one, and every floor with each rung: a line tells the paired difference in
-    OOD win rate, its 95 % interval, and whether that excludes 0.
-    """
-    task = next(entry.task for entry in load_suite(SUITE).tasks if entry.role == "ood")
-    wins = {row.name: row.per_prompt[task]["1.0"]["win_rate"] for row in scores}
-    floors = [row.name for row in scores if row.kind == "floor"]
-    pairs = [(RUNGS[0].name, rung.name) for rung in RUNGS[1:]]
-    pairs += [(rung.name, floor) for rung in RUNGS for floor in floors]
-    lines = []
-    for above, below in pairs:
-        difference = paired_t(np.array(wins[above], float), np.array(wins[below], float))
-        assert difference.interval is not None
-        low, high = difference.interval
-        sign = "above" if low > 0 else "below" if high < 0 else "not told apart from"
-        lines.append(f"{above} is {sign} {below} in OOD win rate: {difference.estimate:+.3f} [{low:+.3f}, {high:+.3f}]")
-    return lines
+    def train(method: str, needs: str, **inputs: Path) -> Job:
+        overrides = {"seed": seed, "output": models / method, **inputs}
+        if method in budget.steps:
+            overrides["steps"] = budget.steps[method]
+        recipe = Path("pocket") / f"{method}.yaml"
+        arguments = read_recipe(METHODS[method].load(), recipe, {k: str(v) for k, v in overrides.items()})
+        return Job(method, functools.partial(_train, method, arguments), (needs,))
+
+    sft, judge = models / "sft", models / "reward-model"
+    compare = functools.partial(_compare, data, sft, budget.compared_prompts, seed)
+    optimised = {"model": sft, "reward_model": judge, "data": data / "prompts.jsonl"}
+    jobs = [
+        Job("world", functools.partial(_world, data, models / "init", seed)),
+        train("sft", "world", model=models / "init", data=data / "sft.jsonl"),
+        Job("comparisons", compare, ("sft",)),
+        train(
+            "reward-model",
+            "comparisons",
+            model=sft,
+            data=data / "comparisons.jsonl",
+            references=data / "references.jsonl",
+        ),
+        train("ppo", "reward-model", **optimised),
+        train("rloo", "reward-model", **optimised),
+        train("dpo", "comparisons", model=sft, data=data / "comparisons.jsonl"),
+    ]
+    average = load_method("average").AverageArguments(
+        first=str(sft), second=str(models / "ppo"), output=str(models / "average")
+    )
+    jobs.append(Job("average", functools.partial(_average, average), ("ppo",)))
+    for rung in sorted(RUNGS, key=lambda rung: rung.method != "best-of-n"):  # the longest first
+        model = str(models / rung.method)
+        if rung.method == "best-of-n":
+            model = f"best-of-n:policy={sft},reward_model={judge},n={BEST_OF}"
+        options = pipeline.SampleOptions(
+            temperatures=rung.temperatures,
+            limit=budget.evaluated_prompts,
+            name=rung.name,
+            card=ModelCard(method=rung.method, trained_on=(TRAINED_ON,)),
+        )
+        evaluate = functools.partial(_evaluate, model, out / "runs" / rung.name, options)
+        jobs.append(Job(f"{rung.name} evaluated", evaluate, (rung.needs,)))
+    for name in CONTROLS:
+        options = pipeline.SampleOptions(limit=budget.evaluated_prompts)
+        evaluate = functools.partial(_evaluate, f"control:{name}", out / "runs" / name, options)
+        jobs.append(Job(name, evaluate))
+    return jobs
 
 
-_MESSAGES: Any = None
-"""In a worker: where progress is told."""
+def _world(data: Path, init: Path, seed: int, report: Report) -> None:
+    """Write the training data and the untrained checkpoint, once."""
+    from tasks.pocket.words import vocabulary
+
+    pocket_data.write_pairs(data, seed)
+    if not init.exists():
+        temporary = init.with_name(f".{init.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        make_checkpoint(temporary, vocabulary(), seed=seed, architecture=ARCHITECTURE)
+        temporary.replace(init)
+    report("writing", 1, 1)
 
 
-def _start_worker(messages: Any) -> None:
-    """Prepare a worker, and see to it that it ends with its parent: an orphan would go on writing the same files."""
-    global _MESSAGES
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
-    messages.cancel_join_thread()
-    _MESSAGES = messages
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _train(method: str, arguments: Any, report: Report) -> None:
+    before = 0
 
-    def follow() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+    def progress(step: int, _metrics: dict[str, float]) -> None:
+        nonlocal before
+        report("training", step - before, arguments.steps)  # more than one step where a run is taken up again
+        before = step
 
-    threading.Thread(target=follow, daemon=True).start()
-    _quiet()
+    load_method(method).train(arguments, progress=progress)
 
 
-def _do(job: Job) -> None:
-    """Do what is missing of a job: train, sample, judge, score."""
+def _compare(data: Path, policy: Path, prompts: int, seed: int, report: Report) -> None:
+    pocket_data.write_comparisons(data, policy, prompts, seed, lambda done: report("answering", done, prompts))
 
-    def report(stage: str, done: int, total: int) -> None:
-        _MESSAGES.put((job.name, stage, done, total))
 
-    model, card = f"control:{job.name}", ModelCard()
-    if job.training is not None:
-        steps = job.training.steps
-        if not job.is_trained():
-            # Samples of other weights are not these: without them the run starts afresh.
-            shutil.rmtree(job.run, ignore_errors=True)
-            train(job.training, progress=lambda _step, _metrics: report("training", 1, steps))
-        model, card = job.training.output, ModelCard(method="sft", trained_on=(TRAINED_ON,))
-    run = pipeline.sample(model, SUITE, job.run, pipeline.SampleOptions(card=card), report)
+def _average(arguments: Any, report: Report) -> None:
+    if not Path(arguments.output).exists():
+        load_method("average").average(arguments)
+    report("averaging", 1, 1)
+
+
+def _evaluate(model: str, folder: Path, options: pipeline.SampleOptions, report: Report) -> None:
+    """Sample, judge and score, unless that is done."""
+    run = pipeline.sample(model, SUITE, folder, options, report)
     pipeline.judge(run, report)
+    with contextlib.suppress(UserError):
+        run.scores()  # refuses scores of other samples
+        return
     pipeline.score(run, report)
 
 
-def _relay(messages: Any, futures: list[Future[None]], progress: Progress) -> None:
-    """Hand the workers' messages to ``progress`` until all are done; the first failure is raised at once."""
-    pending = set(futures)
-    while pending:
-        with contextlib.suppress(queue.Empty):
-            progress(*messages.get(timeout=0.2))
+def _is_scored(folder: Path, budget: Budget) -> bool:
+    """Whether a run is scored, in this version of the suite and on as many prompts as the budget asks."""
+    try:
+        identity = Run(folder).scores().identity
+    except UserError:
+        return False
+    asked = budget.evaluated_prompts
+    return identity.suite == load_suite(SUITE).id and (asked is None or identity.tasks[0].n_prompts == asked)
+
+
+def _is_trained(out: Path) -> bool:
+    """Whether every run holds samples of the checkpoint that is there now."""
+    for rung in RUNGS:
+        if rung.method == "best-of-n":
             continue
-        for future in [future for future in pending if future.done()]:
-            pending.remove(future)
-            if (error := future.exception()) is not None:
-                for other in pending:
-                    other.cancel()
-                raise error
+        folder = out / "models" / rung.method
+        recorded = Run(out / "runs" / rung.name).manifest().model.weights_sha256
+        if not folder.is_dir() or weights_sha256(folder) != recorded:
+            return False
+    return True
 
 
-def _quiet() -> None:
-    """Keep library chatter out of the progress display of the parent."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _write_data(path: Path, seed: int) -> None:
-    """Write the training pairs, once."""
-    from tasks.pocket.world import training_pairs
-
-    if path.exists():
-        return
-    rows = ({"prompt": doc["prompt"], "completion": doc["reference"]} for doc in training_pairs(PAIRS, seed))
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _write_init(folder: Path, seed: int) -> None:
-    """Write the untrained checkpoint, once."""
-    from tasks.pocket.words import vocabulary
-
-    if not folder.exists():
-        _quiet()
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        make_checkpoint(temporary, vocabulary(), seed=seed, architecture=ARCHITECTURE)
-        temporary.replace(folder)
+__all__ = ["BEST_OF", "CONTROLS", "DEMO", "FULL", "RUNGS", "SUITE", "Budget", "Rung", "climb", "quiet"]

@@ -77,6 +77,8 @@ POSITIVE = {
     *("steps", "batch_size", "learning_rate", "max_grad_norm", "threads", "save_every"),
     *("epochs", "minibatches", "samples", "max_new_tokens", "temperature", "max_kl", "beta"),
 }
+SIGNED = {"weight"}
+"""The only one that may be below 0: an average that goes on beyond its ends."""
 SHARES = {"frozen_layers", "held_out", "gamma", "lam", "vllm_memory"}
 """At most 1."""
 
@@ -124,7 +126,7 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
         )
     converted = {name: _convert(name, value, known[name], where) for name, value in values.items()}
     for name, value in converted.items():
-        if isinstance(value, int | float) and (value < 0 or (value == 0 and name in POSITIVE)):
+        if name not in SIGNED and isinstance(value, int | float) and (value < 0 or (value == 0 and name in POSITIVE)):
             raise UserError(
                 f"field {name!r} is {value}, and must be {'above' if name in POSITIVE else 'at least'} 0", where=where
             )
@@ -311,9 +313,24 @@ def run_as_module(cls: type[Parsed], train: Callable[..., Path], doc: str) -> No
         if os.environ.get("GENDIV_TRACEBACK"):
             raise
         print(f"{parser.prog}: {error}", file=sys.stderr)
+        _leave_group(has_failed=True)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    _leave_group(has_failed=False)
     if os.environ.get("RANK", "0") == "0":
         print(output)
+
+
+def _leave_group(*, has_failed: bool) -> None:
+    """Take leave of the other processes, if there are any: without it gloo may abort a process while it exits.
+
+    After a failure that may be this process's own, NCCL would wait for the others instead.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if not has_failed or distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()

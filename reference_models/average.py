@@ -121,6 +121,7 @@ def average(args: AverageArguments) -> Path:
         one, other = stack.enter_context(first.opened()), stack.enter_context(second.opened())
         _compare_tensors(first, one, second, other)
         shares = _shares(args, first, sorted(one))
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for file, names in first.shards(sorted(one)).items():
             mixed = {
@@ -270,7 +271,7 @@ def _shares(args: AverageArguments, checkpoint: _Checkpoint, names: Sequence[str
 def _compare_configurations(first: _Checkpoint, second: _Checkpoint) -> None:
     ours, theirs = first.config, second.config
     for field in [*TOLD_FIRST, *sorted(ours.keys() | theirs.keys())]:
-        if field not in NOTHING_TO_COMPARE and (field in ours, ours.get(field)) != (field in theirs, theirs.get(field)):
+        if field not in NOTHING_TO_COMPARE and ours.get(field) != theirs.get(field):
             raise UserError(
                 f"field {field!r} is {_shown(theirs, field)}, and {_shown(ours, field)} in {first.folder}; "
                 "only checkpoints of one architecture can be averaged",

@@ -42,11 +42,13 @@ def _read(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if not path.is_file():
         raise UserError("no such file; `gendiv data export` makes one", where=path)
     number = 0
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise UserError("not UTF-8", where=where) from None
             except json.JSONDecodeError as error:
                 raise UserError(f"not JSON: {error}", where=where) from None
             for name in wanted:

@@ -58,8 +58,8 @@ class Finding:
         if self.estimate is None:
             return "out of range"
         if self.interval is None:
-            return f"{self.estimate:+.3f}"
-        return f"{self.estimate:+.3f} [{self.interval.low:+.3f}, {self.interval.high:+.3f}]"
+            return f"{self.estimate:+z.3f}"
+        return f"{self.estimate:+z.3f} [{self.interval.low:+z.3f}, {self.interval.high:+z.3f}]"
 
 
 def compare(scores: Sequence[Scores], roles: Sequence[Role] = ("ood",)) -> list[Finding]:
@@ -111,16 +111,15 @@ def over_seeds(per_seed: Sequence[Sequence[Finding]]) -> list[Finding]:
 def sentences(findings: Sequence[Finding]) -> list[str]:
     """Say findings in words, a line a model and role."""
     lines = []
-    names = {**QUANTITIES, "over_curve": CURVE}
     for finding in findings:
-        verdict = {
-            "above": f"is above {BASE} in",
-            "below": f"is below {BASE} in",
-            "not told apart": f"is not told apart from {BASE} in",
-            "not compared": "has no",
-        }[finding.verdict]
-        where = f"{finding.role.upper().replace('_', '-')} {names[finding.quantity]}"
-        lines.append(f"{finding.model} {verdict} {where}: {finding}")
+        verdict = {"not told apart": "not told apart from", "not compared": "out of the range of"}
+        said = f"{finding.model} is {verdict.get(finding.verdict, finding.verdict)}"
+        role = finding.role.upper().replace("_", "-")
+        if finding.quantity == "over_curve":
+            what = f"{BASE}'s temperature curve in {role} win rate at equal diversity"
+        else:
+            what = f"{BASE} in {role} {QUANTITIES[finding.quantity]}"
+        lines.append(f"{said} {what}" + (f": {finding}" if finding.estimate is not None else ""))
     return lines
 
 

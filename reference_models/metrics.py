@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 LABELS = {
     "accuracy": "pairs ranked right (share)",
     "approx_kl": "KL of an update (nats a token)",
+    "best_reward": "reward of the best",
     "chosen_reward": "implicit reward of the chosen",
     "clip_fraction": "clipped ratios (share)",
     "entropy": "entropy (nats a token)",
@@ -214,6 +215,8 @@ class Series:
         if not finite:
             return " " * len(means)
         low, span = min(finite), max(finite) - min(finite)
+        # The last bits of sums are no ups and downs.
+        span = span if span > 1e-9 * max(abs(mean) for mean in finite) else 0.0
         top = len(self.BLOCKS) - 1
         return "".join(
             " " if mean is None else self.BLOCKS[round((mean - low) / span * top) if span else top // 2]
@@ -257,7 +260,7 @@ def _view(log: MetricsLog) -> Live | None:
         return None
     bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
@@ -434,7 +437,8 @@ def y_range(y: Floats) -> tuple[float, float]:
     least, most = float(y.min()), float(y.max())
     low = least if least >= low - far else low - far / 4
     high = most if most <= high + far else high + far / 4
-    if high == low:
+    # What differs in its last bits is one number.
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         room = abs(high) / 10 or 0.5
         return low - room, high + room
     room = 0.08 * (high - low)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +19,8 @@ from benchmark.errors import UserError
 from benchmark.reward_model import load as load_reward_model
 from reference_models.arguments import TrainingArguments
 from reference_models.core import Batch, token_log_probs
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 LEAST_ACCURACY = 0.7
 """Held-out accuracy of a reward model below which optimising it has been seen to gain nothing."""
@@ -77,13 +80,15 @@ def without_dropout(model: Any) -> Any:
 
 
 def make_trainable(model: Any, args: TrainingArguments) -> Any:
-    """Freeze the share of layers that the arguments say, or wrap the model in low-rank adapters.
+    """Freeze the share of layers that the arguments say, or wrap the model in low-rank adapters; compile its layers.
 
     Returns
     -------
     model
         Itself, or the wrapped one.
     """
+    if args.compile:
+        compile_layers(model)
     if args.lora_rank:
         return _with_adapters(model, args)
     if args.frozen_layers:
@@ -93,6 +98,29 @@ def make_trainable(model: Any, args: TrainingArguments) -> Any:
             module.requires_grad_(False)
         # Tied, the output matrix is the input one, and frozen with it.
     return model
+
+
+def compile_layers(model: Any) -> None:
+    """Compile each transformer layer of a model in place, at its first use.
+
+    The layers are alike and share one compilation, which takes seconds; the model as a whole takes minutes, and again
+    for each further shape, to be no faster.
+    """
+    # Policy, value model, reference and judge are often of one class, whose compilations are counted together.
+    torch._dynamo.config.recompile_limit = 64
+    for layer in transformer_layers(model):
+        layer.compile()
+    model.layers_compiled = True
+
+
+def compiled_like(model: Any, function: Function) -> Function:
+    """Compile a function of a model's outputs if the model's layers are: its many small operations become one."""
+    return _compiled(function) if getattr(plain(model), "layers_compiled", False) else function
+
+
+@functools.cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function)
 
 
 def transformer_layers(model: Any) -> nn.ModuleList:
@@ -108,12 +136,16 @@ def _with_adapters(model: Any, args: TrainingArguments) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError("lora_rank needs peft: pip install 'gendiv[lora]'") from None
+    from transformers.pytorch_utils import Conv1D
+
     torch.manual_seed(args.seed)
     head = "score" if hasattr(model, "score") else None
     config = LoraConfig(
         r=args.lora_rank,
         lora_alpha=args.lora_alpha or 2 * args.lora_rank,
         lora_dropout=0.0,
+        # GPT-2 keeps its matrices the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         target_modules="all-linear",
         exclude_modules=[head] if head else None,
         modules_to_save=[head] if head else None,
@@ -175,7 +207,7 @@ def completion_logits(model: Any, batch: Batch, temperature: float = 1.0, **kwar
 def completion_log_probs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """Log-probabilities of the completion tokens: [batch, C]; what stands on padding is to be masked."""
     logits, _ = completion_logits(model, batch, temperature)
-    return token_log_probs(logits, batch.completions)
+    return compiled_like(model, token_log_probs)(logits, batch.completions)
 
 
 def load_judge(name: str, tokenizer: Any, device: torch.device) -> Any:
@@ -188,7 +220,7 @@ def load_judge(name: str, tokenizer: Any, device: torch.device) -> Any:
 
 def warn_of_weak_judge(name: str) -> None:
     """Say on the error stream that a reward model is too weak to be worth optimising, where its record tells."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         accuracy = float(json.loads((Path(name) / "training.json").read_text(encoding="utf-8"))["held_out_accuracy"])
         if accuracy < LEAST_ACCURACY:
             print(
@@ -226,7 +258,7 @@ class Reference:
         self.autocast = autocast
         self.model: Any = policy if args.lora_rank else load_policy(args.model).to(device).requires_grad_(False)
         if args.compile and not args.lora_rank:
-            self.model.compile()
+            compile_layers(self.model)
 
     @torch.no_grad()
     def log_probs(self, batch: Batch, temperature: float = 1.0) -> Tensor:

@@ -51,6 +51,8 @@ from reference_models.core import (
 from reference_models.data import Epochs, encode, read_prompts
 from reference_models.models import (
     Reference,
+    compile_layers,
+    compiled_like,
     completion_logits,
     forward,
     load_judge,
@@ -121,8 +123,9 @@ class ActorCritic(nn.Module):
             mean, std = normalisation(critic.config)
             hidden = forward(critic.base_model, batch).last_hidden_state[:, before]
             values = (critic.score(hidden)[..., 0] - mean) / std
-        log_probs = token_log_probs(logits, batch.completions)
-        return log_probs, values.float(), entropy(logits) if with_entropy else torch.zeros_like(log_probs)
+        log_probs = compiled_like(self.policy, token_log_probs)(logits, batch.completions)
+        entropies = compiled_like(self.policy, entropy)(logits) if with_entropy else torch.zeros_like(log_probs)
+        return log_probs, values.float(), entropies
 
 
 class Rollout(NamedTuple):
@@ -168,6 +171,8 @@ def train(args: PPOArguments, *, view: bool = False, progress: Progress = silent
         policy = make_trainable(load_policy(args.model), args)
         warn_of_weak_judge(args.reward_model)
         judge = load_judge(args.reward_model, tokenizer, run.device)
+        if args.compile:
+            compile_layers(judge)
         critic = make_critic(tokenizer, args, run) if args.value_model == "reward_model" else None
         reference = Reference(policy, args, run.device, run.accelerator.autocast)
 

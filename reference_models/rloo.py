@@ -37,6 +37,8 @@ from reference_models.core import (
 from reference_models.data import Epochs, encode, read_prompts
 from reference_models.models import (
     Reference,
+    compile_layers,
+    compiled_like,
     completion_log_probs,
     completion_logits,
     load_judge,
@@ -100,6 +102,8 @@ def train(args: RLOOArguments, *, view: bool = False, progress: Progress = silen
         policy = make_trainable(load_policy(args.model), args)
         warn_of_weak_judge(args.reward_model)
         judge = load_judge(args.reward_model, tokenizer, run.device)
+        if args.compile:
+            compile_layers(judge)
         reference = Reference(policy, args, run.device, run.accelerator.autocast)
 
         def export(folder: Path) -> None:
@@ -151,8 +155,9 @@ def score(
     with torch.no_grad():
         parts = [batch.rows(part) for part in run.micro(len(drawn))]
         read = [completion_logits(model, part, args.temperature)[0] for part in parts]
-        log_probs = torch.cat([token_log_probs(x, part.completions) for x, part in zip(read, parts, strict=True)])
-        entropies = torch.cat([entropy(logits) for logits in read])
+        chosen = compiled_like(model, token_log_probs)
+        log_probs = torch.cat([chosen(x, part.completions) for x, part in zip(read, parts, strict=True)])
+        entropies = torch.cat([compiled_like(model, entropy)(logits) for logits in read])
         before = torch.cat([reference.log_probs(part, args.temperature) for part in parts])
         with run.accelerator.autocast():
             raw = torch.cat([score_ids(judge, part.ids, part.attention) for part in parts])

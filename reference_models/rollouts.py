@@ -125,7 +125,8 @@ class InProcessSampler:
             part = prompts[start : start + together]
             named = rows[start : start + together]
             noise = np.stack([self._noise(row, number) for row in named for number in range(n)])
-            with self.autocast():
+            # Compiled layers would be compiled anew for each length of the cache.
+            with self.autocast(), torch.compiler.set_stance("force_eager"):
                 drawn += sample(
                     self.model,
                     part,
@@ -136,6 +137,7 @@ class InProcessSampler:
                     pad_token_id=self.pad,
                     top_p=1.0,
                     top_k=0,
+                    graph=self.model.device.type == "cuda",
                 )
         return drawn
 
@@ -222,6 +224,8 @@ class VLLMSampler:
                 top_p=1.0,
                 top_k=0,
                 max_tokens=self.max_new_tokens,
+                # The tokenizer's end alone, whatever else generation_config.json names.
+                ignore_eos=True,
                 stop_token_ids=[self.eos],
                 seed=int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]),
                 detokenize=False,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from reference_models.arguments import TrainingArguments, run_as_module
 from reference_models.core import Batch, collate, token_log_probs
 from reference_models.data import Epochs, encode, read_pairs
-from reference_models.models import completion_logits, load_policy, load_tokenizer, make_trainable
+from reference_models.models import compiled_like, completion_logits, load_policy, load_tokenizer, make_trainable
 from reference_models.training import Progress, Training, silent
 
 SHOWN = ("loss", "grad_norm", "learning_rate")
@@ -73,7 +73,7 @@ def nll(model: nn.Module, batch: Batch) -> Tensor:
     """Negative log-likelihood of a batch's completions, summed over their tokens, in nats."""
     batch = batch.to(next(model.parameters()).device)
     logits, _ = completion_logits(model, batch)
-    return -(token_log_probs(logits, batch.completions) * batch.mask).sum()
+    return -(compiled_like(model, token_log_probs)(logits, batch.completions) * batch.mask).sum()
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def write_up(ladders: dict[int, list[Scores]], folders: dict[int, Path], command
     lines += ["## Levels at temperature 1", "", _markdown(*_levels(ladders)), ""]
     lines += ["## SFT's and PPO's temperature curves, out of distribution", "", _markdown(*_curves(ladders)), ""]
     machine = f"{platform.processor() or platform.machine()}, one thread a process, two processes"
-    packages = made_with.get("packages")
+    packages = ", ".join(f"{name} {version}" for name, version in made_with["packages"].items())  # type: ignore[union-attr]
     lines += [f"Hardware: {machine}. Packages: {packages}.", ""]
     record = {
         "command": command,
@@ -127,7 +127,7 @@ def _levels(ladders: dict[int, list[Scores]]) -> tuple[list[str], list[list[str]
         for seed, scores in ladders.items():
             row = next(row for row in scores if row.name == name)
             found = {(e.role, e.metric): e.value for e in row.estimates if e.temperature == 1.0}
-            rows.append([name, str(seed), *(f"{found[role, metric]:.3f}" for role in roles for metric in metrics)])
+            rows.append([name, str(seed), *(f"{found[role, metric]:z.3f}" for role in roles for metric in metrics)])
     return header, rows
 
 

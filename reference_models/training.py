@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -88,6 +89,8 @@ class Training:
         self.args, self.method, self.shown, self.progress = args, method, shown, progress
         # A process may train more than once; accelerate would hold on to the first run's precision.
         AcceleratorState._reset_state()
+        # With it, FSDP would have processes but the first load reference and reward model without their weights.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=args.mixed_precision)
         # After accelerate, which sets threads of its own for several processes.
         torch.set_num_threads(args.threads)
@@ -145,8 +148,6 @@ class Training:
         module
             Ready for several processes.
         """
-        if self.args.compile:
-            module.compile()
         groups = parameter_groups(module, self.args.weight_decay)
         # Moved first, so that the optimizer holds the parameters that are trained.
         module.to(self.device)
@@ -216,7 +217,7 @@ class Training:
                 # Times the processes, because gradients are averaged over them.
                 self.accelerator.backward(part * self.processes)
                 total += part.detach()
-        norm = self.accelerator.clip_grad_norm_(self._module.parameters(), self.args.max_grad_norm)
+        norm = _whole(self.accelerator.clip_grad_norm_(self._module.parameters(), self.args.max_grad_norm))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"loss": float(self.total(total)), "grad_norm": float(norm)}

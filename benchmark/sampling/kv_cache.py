@@ -9,7 +9,9 @@ whatever ``generation_config.json`` says), the noise comes from the caller, and 
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +66,98 @@ def draw(
     return torch.where(temperature.to(logits.device) > 0, sampled, logits.argmax(dim=-1))
 
 
+class FixedDecoder:
+    """Decodes with a cache that has its full size from the start, so that a step can be recorded and replayed.
+
+    A step of a small model is a thousand launches of tiny kernels, which keep the CPU busy for longer than the GPU; a
+    CUDA graph is launched once. The first step runs as it is written, the second is recorded, and from then on it is
+    replayed. Without a GPU all run as written.
+
+    Parameters
+    ----------
+    forward
+        Runs the model on (tokens, positions, attention_mask=…, past_key_values=…).
+    cache
+        Filled by the prompts; changed in place.
+    mask
+        [rows, prompt]: 0 on padding.
+    room
+        Tokens to be decoded at most.
+    """
+
+    def __init__(self, forward: Callable[..., Any], cache: Any, mask: torch.Tensor, room: int) -> None:
+        self.forward, self.cache = forward, cache
+        self.column = torch.tensor([mask.shape[1]], device=mask.device)
+        # Four dimensions, which transformers takes as they are; two it would look into, and wait for the GPU.
+        self.mask = torch.nn.functional.pad(mask.bool(), (0, room))[:, None, None]
+        kind = mask.device.type
+        for layer in cache.layers:
+            # Autocast would keep the cache in float32, and cast all of it at every step.
+            dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.keys.dtype
+            whole = layer.keys.to(dtype), layer.values.to(dtype)
+            layer.keys, layer.values = (torch.nn.functional.pad(x, (0, 0, 0, room)) for x in whole)
+            # A circle of references would keep the cache until some later garbage collection.
+            layer.update = partial(_write, weakref.proxy(layer), self.column)
+        self.steps = 0
+
+    @staticmethod
+    def fits(model: Any, cache: Any) -> bool:
+        """Whether a model attends over a plain cache by masks alone."""
+        from transformers.cache_utils import DynamicLayer
+
+        plain = model.config._attn_implementation == "sdpa" and not getattr(model.config, "alibi", False)
+        return plain and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with some of the rows."""
+        self.cache.batch_select_indices(rows)
+        self.mask, self.steps = self.mask[rows], 0
+
+    def step(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Read a token a row, and return the logits of the next: [rows, vocabulary], overwritten by the next step."""
+        self.mask.index_fill_(-1, self.column, True)
+        if self.steps == 0:
+            self.tokens, self.positions = tokens, positions
+        else:
+            self.tokens.copy_(tokens)
+            self.positions.copy_(positions)
+        if self.steps == 0 or tokens.device.type != "cuda":
+            logits = self._run()
+        else:
+            if self.steps == 1:
+                self._record()
+            self.graph.replay()
+            logits = self.logits
+        self.steps += 1
+        self.column += 1
+        return logits
+
+    def _run(self) -> torch.Tensor:
+        out = self.forward(self.tokens, self.positions, attention_mask=self.mask, past_key_values=self.cache)
+        logits: torch.Tensor = out.logits[:, -1]
+        return logits
+
+    def _record(self) -> None:
+        # Not by torch.cuda.graph(), which gives all unused memory back first and makes training ask for it again.
+        self.graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self.graph.capture_begin(capture_error_mode="thread_local")
+            self.logits = self._run()
+            self.graph.capture_end()
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+def _write(
+    layer: Any, column: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any
+) -> tuple[Any, Any]:
+    """Put a token's keys and values into their column of a layer's cache."""
+    layer.keys.index_copy_(2, column, keys.to(layer.keys.dtype))
+    layer.values.index_copy_(2, column, values.to(layer.values.dtype))
+    return layer.keys, layer.values
+
+
 @torch.inference_mode()
 def sample(
     model: Any,
@@ -77,6 +171,7 @@ def sample(
     top_p: float,
     top_k: int,
     stop: Callable[[list[int]], bool] | None = None,
+    graph: bool = False,
 ) -> list[Continuation]:
     """Sample a batch of continuations.
 
@@ -100,6 +195,8 @@ def sample(
         See `draw`.
     stop
         Called with a row's tokens after each step; True ends the row.
+    graph
+        Decode with a `FixedDecoder` if the model fits one; only rounding differs.
 
     Returns
     -------
@@ -135,6 +232,9 @@ def sample(
     cache.batch_select_indices(index)
     logits, mask = out.logits[:, -1][index], mask[index]
     lengths = mask.sum(-1)
+    fixed = None
+    if graph and "position_ids" in accepts and FixedDecoder.fits(model, cache):
+        fixed = FixedDecoder(forward, cache, mask, uniforms.shape[1] - 1)
     # Never in the model's own dtype: bfloat16 makes 0.3 into 0.3008.
     temperature = torch.tensor(temperatures, dtype=torch.float32 if device.type == "mps" else torch.float64).to(device)
     noise = uniforms.to(device)
@@ -158,9 +258,15 @@ def sample(
         # Dropping rows copies the cache, so wait until a quarter of the batch is dead weight.
         if len(alive) <= 0.75 * len(active):
             keep = torch.tensor(alive, dtype=torch.long, device=device)
-            cache.batch_select_indices(keep)
+            if fixed is not None:
+                fixed.keep(keep)
+            else:
+                cache.batch_select_indices(keep)
             drawn, mask, lengths, temperature, noise = (x[keep] for x in (drawn, mask, lengths, temperature, noise))
             active = [active[place] for place in alive]
+        if fixed is not None:
+            logits = fixed.step(drawn[:, None], (lengths + step)[:, None])
+            continue
         mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
         out = forward(drawn[:, None], (lengths + step)[:, None], attention_mask=mask, past_key_values=cache)
         cache, logits = out.past_key_values, out.logits[:, -1]

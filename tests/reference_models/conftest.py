@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,5 +62,6 @@ def reward_model(tmp_path_factory, llama, data) -> Path:
 
 
 @pytest.fixture
-def trainers(llama, data, reward_model, tmp_path) -> Trainers:
+def trainers(llama, data, reward_model, tmp_path, monkeypatch) -> Trainers:
+    monkeypatch.setitem(sys.modules, "altair", None)  # to draw the curves takes longer than to train
     return Trainers(llama, data, reward_model, tmp_path)

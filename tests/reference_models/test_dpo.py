@@ -143,7 +143,11 @@ def gradients(policy, reference, items, beta=0.3):
     policy.zero_grad()
     total = sum(loss(policy, reference, beta, seen, item) for item in items)
     total.backward()
-    return [total.detach(), torch.stack(seen).sum(dim=0), *(parameter.grad.clone() for parameter in policy.parameters())]
+    return [
+        total.detach(),
+        torch.stack(seen).sum(dim=0),
+        *(parameter.grad.clone() for parameter in policy.parameters()),
+    ]
 
 
 def test_loss_and_gradient_are_those_of_the_obvious_implementation(double):
@@ -203,7 +207,7 @@ def test_at_the_start_the_loss_is_log_two_and_every_margin_zero(start, tmp_path,
 
 def test_the_log_tells_the_mean_rewards_of_the_policy_before_each_step(start, run):
     log = []
-    # The last step's rate is small enough that the finished policy is the one that the last line is about.
+    # The first steps of one step's schedule and of two's are the same, so the second line is about `folder`.
     folder = run("out", ROWS, log, steps=1, learning_rate=3e-2, beta=0.5)
     again = []
     trained(folder, folder.parent, "again", ROWS, again, steps=1, beta=0.5)
@@ -250,7 +254,7 @@ def test_the_reference_is_the_start_to_the_last_bit_however_long_it_is_trained(r
 
     monkeypatch.setattr(dpo, "Reference", Watched)
     run("out", ROWS, steps=20, lora_rank=rank)
-    (reference, policy), = made
+    ((reference, policy),) = made
     tokenizer = load_tokenizer(str(start / "llama"))
     batch, *_ = collate_comparisons(read_comparisons(tmp_path / "out.jsonl", tokenizer), tokenizer.pad_token_id)
     untouched = load_policy(str(start / "llama"))
@@ -287,9 +291,7 @@ def test_the_optimum_s_implied_rewards_differ_as_the_utilities_do(run, start, be
         found = np.array(rewards(folder, start / "llama", beta, [(prompt, answer) for answer in ANSWERS]))
         utilities = sign * np.log(strengths)
         assert found - found.mean() == pytest.approx(utilities - utilities.mean(), abs=0.02)
-    chances = [
-        (a, a / (a + b)) for strengths in STRENGTHS.values() for a, b in itertools.permutations(strengths, 2)
-    ]
+    chances = [(a, a / (a + b)) for strengths in STRENGTHS.values() for a, b in itertools.permutations(strengths, 2)]
     least = -sum(count * math.log(p) for count, p in chances) / sum(count for count, _ in chances)
     assert least - 1e-5 < log[-1]["loss"] < least + 1e-4
 

@@ -120,7 +120,8 @@ def stock(folder):
 
 # ---- It estimates Bradley–Terry utilities, as well as they can be estimated ----
 
-DRAWS = (200, 800, 3200, 12800)
+PAIRS = (200, 800, 3200, 12800)
+ANSWERS = [f"answer{number}" for number in range(24)]
 
 
 def maximum_likelihood(wins):
@@ -138,41 +139,32 @@ def information(games, p):
     return np.diag(weight.sum(axis=1)) - weight
 
 
-def test_utilities_are_recovered_with_the_smallest_possible_error_which_falls_as_one_over_root_n(start, tmp_path):
+def test_utilities_are_recovered_with_the_smallest_possible_error_which_falls_as_one_over_root_n(tmp_path):
+    make_checkpoint(tmp_path / "start", ["prompt", *ANSWERS], seed=0, architecture=ARCHITECTURE)
     rng = np.random.default_rng(0)
-    answers = WORDS[:5]
-    shape = (len(PROMPTS), len(answers))
-    true = rng.normal(size=shape)
-    true -= true.mean(axis=1, keepdims=True)
-    chances = 1 / (1 + np.exp(true[:, None, :] - true[:, :, None]))
-    pairs = list(itertools.combinations(range(len(answers)), 2))
+    true = rng.normal(size=len(ANSWERS))
+    true -= true.mean()
     errors, bounds = [], []
-    for draws in DRAWS:
-        wins = np.zeros((*shape, len(answers)), dtype=int)
-        for k, (i, j) in itertools.product(range(len(PROMPTS)), pairs):
-            wins[k, i, j] = rng.binomial(draws // len(pairs), chances[k, i, j])
-            wins[k, j, i] = draws // len(pairs) - wins[k, i, j]
-        # Every draw is a line: equal lines of one prompt are pairs that count as often as they stand there.
-        rows = [
-            (prompt, answers[i], answers[j])
-            for k, prompt in enumerate(PROMPTS)
-            for i, j in itertools.permutations(range(len(answers)), 2)
-            for _ in range(wins[k, i, j])
-        ]
-        fit = {"steps": 150, "batch_size": len(PROMPTS), "learning_rate": 1e-2, "warmup_steps": 10}
-        folder = trained(start / "llama", tmp_path, f"rm-{draws}", rows, **fit)
+    for pairs in PAIRS:
+        rows, wins = [], np.zeros((len(ANSWERS), len(ANSWERS)))
+        for _ in range(pairs):
+            i, j = rng.choice(len(ANSWERS), size=2, replace=False)
+            if rng.random() > 1 / (1 + np.exp(true[j] - true[i])):
+                i, j = j, i
+            wins[i, j] += 1
+            rows.append(("prompt", ANSWERS[i], ANSWERS[j]))
+        fit = {"steps": 150, "batch_size": 1, "learning_rate": 2e-2, "warmup_steps": 10}
+        folder = trained(tmp_path / "start", tmp_path, f"rm-{pairs}", rows, **fit)
         model, tokenizer = stock(folder)
-        found = np.array([[by_hand(model, tokenizer, prompt, answer) for answer in answers] for prompt in PROMPTS])
-        found -= found.mean(axis=1, keepdims=True)
-        likeliest = np.array([maximum_likelihood(table) for table in wins])
-        covariances = [np.linalg.pinv(information(table + table.T, p)) for table, p in zip(wins, chances, strict=True)]
+        found = np.array([by_hand(model, tokenizer, "prompt", answer) for answer in ANSWERS])
+        found -= found.mean()
+        chances = 1 / (1 + np.exp(true[None] - true[:, None]))
+        bounds.append(np.sqrt(np.trace(np.linalg.pinv(information(wins + wins.T, chances))) / len(ANSWERS)))
         errors.append(np.sqrt(np.mean((found - true) ** 2)))
-        bounds.append(np.sqrt(np.mean([np.diag(covariance) for covariance in covariances])))
-        assert np.sqrt(np.mean((found - likeliest) ** 2)) < 0.05 * bounds[-1]
-    # 8 prompts · 4 degrees of freedom: the ratio's own standard deviation is 1/√64.
-    assert np.array(errors) / np.array(bounds) == pytest.approx(np.ones(len(DRAWS)), abs=3 / 8)
-    slope = np.polyfit(np.log(DRAWS), np.log(errors), 1)[0]
-    assert -0.6 < slope < -0.4
+        assert np.sqrt(np.mean((found - maximum_likelihood(wins)) ** 2)) < 0.05 * bounds[-1]
+    # With 23 degrees of freedom, the ratio's own standard deviation is 1/√46.
+    assert np.array(errors) / np.array(bounds) == pytest.approx(np.ones(len(PAIRS)), abs=0.4)
+    assert -0.6 < np.polyfit(np.log(PAIRS), np.log(errors), 1)[0] < -0.4
 
 
 def test_labels_that_are_swapped_turn_the_ranking_round(run, tmp_path):
@@ -182,6 +174,66 @@ def test_labels_that_are_swapped_turn_the_ranking_round(run, tmp_path):
     for folder, share in ((right, 1.0), (wrong, 0.0)):
         model, tokenizer = reward_model.load(str(folder), "cpu")
         assert accuracy(model, read_comparisons(tmp_path / "right.jsonl", tokenizer)) == share
+
+
+# ---- The pocket world ----
+
+
+def pocket_answers(doc, rng):
+    """Four answers from right, give or take a reference's noise, to entirely beside the point."""
+    for number in range(4):
+        wrong = rng.choice((0, 0, 0.4, 1))
+        others = rng.sample([topic for topic in TOPICS if topic not in doc["topics"]], len(doc["topics"]))
+        named = [other if rng.random() < wrong else topic for topic, other in zip(doc["topics"], others, strict=True)]
+        yield world.fresh_reference({**doc, "topics": named}, number, seed=7)
+
+
+@pytest.mark.slow
+def test_in_the_pocket_world_it_ranks_within_two_points_of_the_best_possible(tmp_path):
+    """Labels are drawn with P = σ(difference of oracle scores / 0.1), so that nobody ranks more than ``best`` right."""
+    posts, kept = 8000, 400
+    rng, rows, chances = random.Random(0), [], []
+    for doc in world.training_pairs(posts, seed=7):
+        for pair in itertools.combinations(dict.fromkeys(pocket_answers(doc, rng)), 2):
+            first, second = (world.oracle(doc, answer) for answer in pair)
+            chance = 1 / (1 + math.exp((second - first) / 0.1))
+            rows.append((doc["prompt"], *(pair if rng.random() < chance else pair[::-1])))
+            chances.append((*pair, chance))
+    summaries = [(doc["prompt"], doc["reference"]) for doc in world.training_pairs(20_000, seed=1)]
+    words = sorted({word for row in [*rows, *summaries] for text in row for word in text.split()})
+    architecture = ARCHITECTURE | {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
+    rest = {"max_position_embeddings": 128, "initializer_range": 0.1}
+    make_checkpoint(tmp_path / "start", words, seed=0, architecture=architecture | heads | rest)
+    lines = (json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in summaries)
+    (tmp_path / "sft.jsonl").write_text("".join(lines))
+    policy = sft.train(
+        sft.SFTArguments(
+            model=str(tmp_path / "start"),
+            data=str(tmp_path / "sft.jsonl"),
+            output=str(tmp_path / "sft"),
+            steps=1200,
+            batch_size=32,
+            learning_rate=4e-3,
+            warmup_steps=10,
+            weight_decay=0.01,
+        )
+    )
+    fit = {"steps": 800, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 50, "held_out": kept / posts}
+    folder = trained(policy, tmp_path, "rm", rows, **fit)
+
+    count = record(folder)["held_out_pairs"]
+    prompts = [prompt for prompt, *_ in rows[:count]]
+    model, tokenizer = reward_model.load(str(folder), "cpu")
+    first, second = (
+        reward_model.score(model, tokenizer, prompts, [row[place] for row in chances[:count]]) for place in (0, 1)
+    )
+    chance = np.array([row[2] for row in chances[:count]])
+    best = np.maximum(chance, 1 - chance).mean()
+    # Without the labels' own noise, of which the recorded accuracy has a standard deviation of 0.7 points.
+    expected = np.where(np.array(first) > np.array(second), chance, 1 - chance).mean()
+    assert best - 0.02 < expected < best
+    assert record(folder)["held_out_accuracy"] == pytest.approx(expected, abs=0.02)
 
 
 # ---- The loss and what it reads ----
@@ -212,10 +264,13 @@ def test_the_first_step_is_the_stock_model_s_reading_of_prompt_answer_and_end(st
 
 @pytest.fixture
 def double(start, tmp_path):
-    """A scorer in double precision, and four answers each to three prompts, the last with one pair alone."""
-    tokenizer = load_tokenizer(str(start / "llama"))
+    """A scorer in double precision, and four answers each to three prompts, the last with one pair alone.
+
+    GPT-2, because Llama's norms compute in single precision whatever they are given.
+    """
+    tokenizer = load_tokenizer(str(start / "gpt2"))
     rows = some_rows(prompts=PROMPTS[:2]) + some_rows(prompts=PROMPTS[2:3])[:1]
-    scorer = Scorer(with_new_head(str(start / "llama"), tokenizer, seed=1)).double()
+    scorer = Scorer(with_new_head(str(start / "gpt2"), tokenizer, seed=1)).double()
     return scorer, read_comparisons(written(tmp_path / "pairs.jsonl", rows), tokenizer)
 
 
@@ -275,15 +330,15 @@ def test_the_head_is_new_seeded_without_a_bias_and_of_std_one_over_root_d_plus_o
     tokenizer = load_tokenizer(str(start / kind))
     torch.manual_seed(0)
     heads = {}
-    for seed in range(100):
+    for seed in range(20):
         model = with_new_head(str(start / kind), tokenizer, seed)
         assert model.score.bias is None
         assert model.score.weight.shape == (1, 16)
         heads[seed] = model.score.weight.detach().clone()
-    # 1600 draws: their spread is known to 2 %, their mean to 0.006.
+    # 320 draws: their spread is known to 4 %, their mean to 0.014.
     drawn = torch.cat(list(heads.values()))
-    assert drawn.std().item() == pytest.approx(17**-0.5, rel=0.05)
-    assert drawn.mean().item() == pytest.approx(0, abs=0.02)
+    assert drawn.std().item() == pytest.approx(17**-0.5, rel=0.12)
+    assert drawn.mean().item() == pytest.approx(0, abs=0.04)
     standard = torch.randn(1, 16, generator=torch.Generator().manual_seed(5)) / math.sqrt(17)
     torch.testing.assert_close(heads[5], standard)
     torch.manual_seed(1)
@@ -408,7 +463,7 @@ def test_a_held_out_prompt_that_comes_again_further_down_is_not_trained_on(run):
     again = [number for number, (prompt, *_) in enumerate(rows) if number >= 12 and prompt in PROMPTS[:2]]
     changed = [flipped([row])[0] if number in again else row for number, row in enumerate(rows)]
     assert len(again) == 18
-    share = 2 / 10  # the two prompts of the last examples stand together as one each, the first of them once more
+    share = 2 / 10  # of ten examples: the eight prompts, and the first two again
     assert weights(run("rm", rows, held_out=share)) == weights(run("changed", changed, held_out=share))
 
 

@@ -1,68 +1,39 @@
-"""Supervised fine-tuning: what it learns, what it writes, what it refuses."""
+"""Supervised fine-tuning: what it learns, and that every step is the documented one."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import ANSWERS, weights
 
-from reference_models.sft import SFTArguments, epochs, read_pairs, read_recipe, train
-from reference_models.tiny import make_checkpoint
-
-RECIPES = Path(__file__).parents[2] / "reference_models" / "recipes"
-WORDS = ["red", "blue", "green", "warm", "cold", "wet", "is", "very"]
-ANSWERS = {"red is": "warm", "blue is": "cold", "green is": "very wet"}
-ARCHITECTURE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32,
-    "tie_word_embeddings": True,
-    "initializer_range": 0.1,
-}
+from reference_models.core import collate
+from reference_models.data import Epochs, encode, read_pairs
+from reference_models.models import load_policy, load_tokenizer
+from reference_models.sft import nll
 
 
-@pytest.fixture
-def arguments(tmp_path):
-    make_checkpoint(tmp_path / "init", WORDS, seed=0, architecture=ARCHITECTURE)
-    rows = [{"prompt": prompt, "completion": completion} for prompt, completion in ANSWERS.items()] * 8
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {
-        "model": str(tmp_path / "init"),
-        "data": str(tmp_path / "pairs.jsonl"),
-        "output": str(tmp_path / "out"),
-        "steps": 60,
-        "batch_size": 8,
-        "learning_rate": 1e-2,
-        "warmup_steps": 3,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "seed": 1,
-    }
-
-
-def test_it_learns_the_answers_and_to_stop_after_them(arguments):
+def test_it_learns_the_answers_and_to_stop_after_them(trainers):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     losses = []
-    folder = train(SFTArguments(**arguments), progress=lambda step, metrics: losses.append(metrics["loss"]))
+    folder = trainers.train(
+        "sft", "out", steps=80, batch_size=12, learning_rate=2e-2, weight_decay=0.0,
+        progress=lambda _, metrics: losses.append(metrics["loss"]),
+    )  # fmt: skip
     assert losses[-1] < 0.05 < 1.0 < losses[0]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     for prompt, completion in ANSWERS.items():
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=5)
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
         assert out[0, ids.shape[1] :].tolist() == [*tokenizer(completion)["input_ids"], tokenizer.eos_token_id]
 
 
-def test_the_loss_is_the_mean_over_completion_tokens_and_the_end(arguments):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def test_the_loss_is_the_mean_over_completion_tokens_and_the_end(trainers, llama):
+    from transformers import AutoModelForCausalLM
 
     first = []
-    train(SFTArguments(**arguments | {"steps": 1, "batch_size": 24}), progress=lambda _, m: first.append(m["loss"]))
-    model, tokenizer = (cls.from_pretrained(arguments["model"]) for cls in (AutoModelForCausalLM, AutoTokenizer))
+    trainers.train("sft", "out", steps=1, batch_size=12, progress=lambda _, metrics: first.append(metrics["loss"]))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(llama), load_tokenizer(str(llama))
     total, count = 0.0, 0
     for prompt, completion in ANSWERS.items():
         ids = tokenizer(prompt)["input_ids"]
@@ -73,86 +44,70 @@ def test_the_loss_is_the_mean_over_completion_tokens_and_the_end(arguments):
     assert first[0] == pytest.approx(total / count, abs=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(arguments, tmp_path):
-    def weights(name, **change):
-        folder = train(SFTArguments(**arguments | {"steps": 5, "output": str(tmp_path / name)} | change))
-        return (folder / "model.safetensors").read_bytes()
+def test_the_gradient_comes_from_completion_tokens_and_the_end_and_from_nothing_else(llama):
+    """At the position before each of them, and at no other."""
+    model, kept = load_policy(str(llama)), []
+    prompts, completions = [[5, 6, 7], [8]], [[9, 1], [4, 5, 6, 1]]
 
-    assert weights("a") == weights("b") != weights("c", seed=2)
+    def keep(_module, _inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    model.lm_head.register_forward_hook(keep)
+    nll(model, collate(prompts, completions, 0)).backward()
+    # Columns are the last prompt token and the completion; each predicts the next one.
+    learned = kept[0].grad.abs().sum(dim=-1) > 0
+    assert learned.tolist() == [[True, True, False, False, False], [True, True, True, True, False]]
 
 
-def test_the_checkpoint_says_how_it_came_about_and_appears_whole(arguments, tmp_path):
-    folder = train(SFTArguments(**arguments | {"steps": 2}))
+def test_every_step_is_one_of_plain_adamw_on_the_documented_schedule(trainers, llama, data):
+    """Against torch's unfused AdamW: ε 1e-5, decay of matrices alone, linear rates, clipping at 1."""
+    norms = []
+    folder = trainers.train(
+        "sft", "out", steps=6, weight_decay=0.3, learning_rate=2e-2,
+        progress=lambda _, metrics: norms.append(metrics["grad_norm"]),
+    )  # fmt: skip
+    model, tokenizer = load_policy(str(llama)), load_tokenizer(str(llama))
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.3},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, eps=1e-5, fused=False, foreach=False)
+    pairs = [encode(tokenizer, *pair) for pair in read_pairs(data / "pairs.jsonl")]
+    batches = Epochs(len(pairs), 4, 1, data)
+    for step in range(1, 7):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-2 * min(step / 2, (6 - step + 1) / 6)
+        optimizer.zero_grad()
+        rows = [pairs[number] for number in batches[step]]
+        total = sum(nll(model, collate([p], [c], 0)) for p, c in rows)
+        (total / sum(len(c) for _, c in rows)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+        assert norm == pytest.approx(norms[step - 1], rel=1e-3)
+        optimizer.step()
+    assert max(norms) > 1  # so that clipping was seen
+    for name, value in weights(folder).items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=2e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(trainers):
+    def trained(name, **change):
+        return (trainers.train("sft", name, **change) / "model.safetensors").read_bytes()
+
+    assert trained("a") == trained("b") != trained("c", seed=2)
+
+
+def test_a_finished_folder_is_an_ordinary_checkpoint_that_says_how_it_came_about(trainers, llama, data, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    folder = trainers.train("sft", "out")
     record = json.loads((folder / "training.json").read_text())
+    assert record["method"] == "sft"
     assert record["arguments"]["seed"] == 1
-    assert record["arguments"]["steps"] == 2
-    assert len(record["data_sha256"]) == 64
-    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= {
-        path.name for path in folder.iterdir()
-    }
-    assert not list(tmp_path.glob(".*tmp"))
-
-
-def test_a_tokenizer_whose_padding_is_its_end_is_refused(arguments, tmp_path):
-    from transformers import AutoTokenizer
-
-    broken = shutil.copytree(arguments["model"], tmp_path / "broken")
-    tokenizer = AutoTokenizer.from_pretrained(broken)
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.save_pretrained(broken)
-    with pytest.raises(ValueError, match="not its end-of-sequence token"):
-        train(SFTArguments(**arguments | {"model": str(broken)}))
-
-
-def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_checkpoint(arguments, tmp_path):
-    with pytest.raises(FloatingPointError, match="lower learning rate"):
-        train(SFTArguments(**arguments | {"learning_rate": 1e20, "max_grad_norm": 1e30, "warmup_steps": 0}))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [("", "the file is empty"), ('{"prompt": "a"}\n', r":1: not a prompt–completion pair"), ("nonsense\n", ":1: ")],
-)
-def test_data_that_are_no_pairs_are_named(tmp_path, content, says):
-    path = tmp_path / "p.jsonl"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=says):
-        list(read_pairs(path))
-
-
-def test_an_epoch_is_a_permutation_without_its_ragged_end():
-    batches = epochs(10, 3, seed=0)
-    for _ in range(4):
-        epoch = [next(batches) for _ in range(3)]
-        seen = [number for batch in epoch for number in batch]
-        assert len(set(seen)) == len(seen) == 9
-    with pytest.raises(ValueError, match="more than the 2 pairs"):
-        next(epochs(2, 3, seed=0))
-
-
-def test_every_recipe_is_read_and_a_wrong_field_is_named(tmp_path):
-    folders = {"model": "m", "data": "d", "output": "o"}
-    for path in sorted(RECIPES.rglob("sft*.yaml")):
-        assert read_recipe(path, folders).adam_eps == 1e-5
-    path = tmp_path / "r.yaml"
-    path.write_text("stesp: 3\n")
-    with pytest.raises(ValueError, match="unknown field 'stesp'; there are: model"):
-        read_recipe(path, folders)
-    path.write_text("steps: 3\n")
-    with pytest.raises(ValueError, match="missing"):
-        read_recipe(path, folders)
-
-
-def test_the_trainer_needs_torch_transformers_accelerate_and_numpy_alone():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys\n"
-        "for name in ('pydantic', 'lm_eval', 'datasets', 'pandas', 'typer', 'scipy', 'sentence_transformers'):\n"
-        "    sys.modules[name] = None\n"
-        "import reference_models.sft, reference_models.core, reference_models.tiny\n"
-        "import benchmark.sampling.kv_cache, benchmark.sampling.noise\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (record["arguments"]["steps"], record["steps_done"], record["processes"]) == (5, 5, 1)
+    assert {name: len(digest) for name, digest in record["inputs_sha256"].items()} == {"model": 64, "data": 64}
+    assert set(record["metrics"]) == {"loss", "grad_norm", "learning_rate"}
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.float32
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == AutoTokenizer.from_pretrained(llama).get_vocab()
+    assert GenerationConfig.from_pretrained(folder).eos_token_id == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -357,3 +357,14 @@ def _token(value: Any) -> Any:
 
 def _shown(fields: Mapping[str, Any], field: str) -> str:
     return json.dumps(fields[field]) if field in fields else "absent"
+
+
+def train(args: AverageArguments, *, view: bool = False, progress: Any = None) -> Path:  # noqa: ARG001
+    """Call `average` as the other methods are called; it is done before there is anything to show."""
+    return average(args)
+
+
+if __name__ == "__main__":
+    from reference_models.arguments import run_as_module
+
+    run_as_module(AverageArguments, train, __doc__)

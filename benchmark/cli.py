@@ -72,13 +72,15 @@ def demo(
 ) -> None:
     """Train the pocket ladder, sample, judge and score it, and build its board. Resumes where it was stopped."""
     from reference_models.findings import compare, sentences, table
-    from reference_models.ladder import DEMO, FULL, climb
+    from reference_models.ladder import DEMO, FULL, climb, judge_warning
 
     _stay_offline()
     budget = FULL if full else DEMO
     folder = out or Path("runs") / ("demo-full" if full else "demo")
     with _progress() as bars:
         runs = climb(folder, seed=seed, workers=workers, budget=budget, progress=bars.job)
+    if weak := judge_warning(folder):
+        print(f"warning: {weak}", file=sys.stderr)
     scores = [run.scores() for run in runs]
     _build_board(scores, folder / "leaderboard")
     findings = compare(scores)

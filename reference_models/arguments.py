@@ -119,19 +119,22 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
     declared = fields(cls)  # type: ignore[arg-type]
     names = [field.name for field in declared]
     if unknown := sorted(set(values) - set(names)):
-        raise UserError(f"unknown field {unknown[0]!r}; there are: {', '.join(names)}", where=where)
+        place = "--set" if unknown[0] in overrides else where
+        raise UserError(f"unknown field {unknown[0]!r}; there are: {', '.join(names)}", where=place)
     if missing := [f.name for f in declared if f.default is MISSING and f.name not in values]:
         raise UserError(
             f"field {missing[0]!r} is missing; give it in the recipe or by --set {missing[0]}=…", where=where
         )
-    converted = {name: _convert(name, value, known[name], where) for name, value in values.items()}
+    said = {name: "--set" if name in overrides else where for name in values}
+    converted = {name: _convert(name, value, known[name], said[name]) for name, value in values.items()}
     for name, value in converted.items():
         if name not in SIGNED and isinstance(value, int | float) and (value < 0 or (value == 0 and name in POSITIVE)):
             raise UserError(
-                f"field {name!r} is {value}, and must be {'above' if name in POSITIVE else 'at least'} 0", where=where
+                f"field {name!r} is {value}, and must be {'above' if name in POSITIVE else 'at least'} 0",
+                where=said[name],
             )
         if name in SHARES and value > 1:
-            raise UserError(f"field {name!r} is {value}, and must be at most 1", where=where)
+            raise UserError(f"field {name!r} is {value}, and must be at most 1", where=said[name])
     return cls(**converted)
 
 

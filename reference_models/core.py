@@ -103,9 +103,12 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy of each next-token distribution, in nats: [batch, C, vocabulary] → [batch, C], at least 0."""
-    log_probs = logits.float().log_softmax(dim=-1)
-    return -(log_probs.exp() * log_probs).sum(dim=-1)
+    """Entropy of each next-token distribution, in nats: [batch, C, vocabulary] → [batch, C].
+
+    A token that is ruled out (a logit of −∞) adds nothing.
+    """
+    terms: Tensor = torch.special.entr(logits.float().softmax(dim=-1))
+    return terms.sum(dim=-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor, total: Total = alone) -> Tensor:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import io
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,14 +22,15 @@ from typing import Any
 
 from benchmark import pipeline
 from benchmark.errors import UserError
-from benchmark.records import ModelCard
+from benchmark.records import ModelCard, Prompt, prompts_sha256
 from benchmark.runs import Run
 from benchmark.sampling.checkpoint import weights_sha256
-from benchmark.suites import load_suite
+from benchmark.suites import load_prompts, load_suite
 from reference_models import pocket_data
-from reference_models.arguments import read_recipe
+from reference_models.arguments import differing, read_recipe
 from reference_models.methods import METHODS, load_method
-from reference_models.schedule import Job, Progress, Report, quiet, run_jobs
+from reference_models.models import weak_judge
+from reference_models.schedule import Job, Progress, Report, run_jobs
 from reference_models.tiny import make_checkpoint
 
 SUITE = "pocket"
@@ -119,46 +122,56 @@ def climb(
         Scored runs: models, floors, ceiling.
     """
     runs = [Run(out / "runs" / name) for name in (*(rung.name for rung in RUNGS), *CONTROLS)]
-    jobs = _jobs(out, seed, budget)
-    if not all(_is_scored(run.folder, budget) for run in runs) or not _is_trained(out):
-        run_jobs(jobs, workers, progress)
+    prompts = {task: asked[: budget.evaluated_prompts] for task, asked in load_prompts(load_suite(SUITE)).items()}
+    arguments = _arguments(out, seed, budget)
+    if not (_is_trained(out, arguments) and all(_is_scored(run, prompts) for run in runs)):
+        run_jobs(_jobs(out, seed, budget, arguments), workers, progress)
     return runs
 
 
-def _jobs(out: Path, seed: int, budget: Budget) -> list[Job]:
+def _arguments(out: Path, seed: int, budget: Budget) -> dict[str, Any]:
+    """Make the arguments of every training, by the recipes that come with GenDiv."""
+    data, models = out / "data", out / "models"
+    base = {"model": models / "sft"}
+    compared = base | {"data": data / "comparisons.jsonl"}
+    rewarded = base | {"reward_model": models / "reward-model", "data": data / "prompts.jsonl"}
+    inputs = {
+        "sft": {"model": models / "init", "data": data / "sft.jsonl"},
+        "reward-model": compared | {"references": data / "references.jsonl"},
+        "ppo": rewarded,
+        "rloo": rewarded,
+        "dpo": compared,
+    }
+    found: dict[str, Any] = {}
+    for method, given in inputs.items():
+        overrides: dict[str, Any] = {name: str(path) for name, path in given.items()}
+        overrides |= {"seed": seed, "output": str(models / method)}
+        if method in budget.steps:
+            overrides["steps"] = budget.steps[method]
+        found[method] = read_recipe(METHODS[method].load(), Path("pocket") / f"{method}.yaml", overrides)
+    average = {"first": models / "sft", "second": models / "ppo", "output": models / "average"}
+    found["average"] = read_recipe(METHODS["average"].load(), None, {k: str(v) for k, v in average.items()})
+    return found
+
+
+def _jobs(out: Path, seed: int, budget: Budget, arguments: Mapping[str, Any]) -> list[Job]:
     """List what there is to do, the most urgent first: the chain to PPO decides how long it all takes."""
     data, models = out / "data", out / "models"
 
-    def train(method: str, needs: str, **inputs: Path) -> Job:
-        overrides = {"seed": seed, "output": models / method, **inputs}
-        if method in budget.steps:
-            overrides["steps"] = budget.steps[method]
-        recipe = Path("pocket") / f"{method}.yaml"
-        arguments = read_recipe(METHODS[method].load(), recipe, {k: str(v) for k, v in overrides.items()})
-        return Job(method, functools.partial(_train, method, arguments), (needs,))
+    def train(method: str, needs: str) -> Job:
+        return Job(method, functools.partial(_train, method, arguments[method]), (needs,))
 
     sft, judge = models / "sft", models / "reward-model"
-    compare = functools.partial(_compare, data, sft, budget.compared_prompts, seed)
-    optimised = {"model": sft, "reward_model": judge, "data": data / "prompts.jsonl"}
     jobs = [
         Job("world", functools.partial(_world, data, models / "init", seed)),
-        train("sft", "world", model=models / "init", data=data / "sft.jsonl"),
-        Job("comparisons", compare, ("sft",)),
-        train(
-            "reward-model",
-            "comparisons",
-            model=sft,
-            data=data / "comparisons.jsonl",
-            references=data / "references.jsonl",
-        ),
-        train("ppo", "reward-model", **optimised),
-        train("rloo", "reward-model", **optimised),
-        train("dpo", "comparisons", model=sft, data=data / "comparisons.jsonl"),
+        train("sft", "world"),
+        Job("comparisons", functools.partial(_compare, data, sft, budget.compared_prompts, seed), ("sft",)),
+        train("reward-model", "comparisons"),
+        train("ppo", "reward-model"),
+        train("rloo", "reward-model"),
+        train("dpo", "comparisons"),
+        Job("average", functools.partial(_average, arguments["average"]), ("ppo",)),
     ]
-    average = load_method("average").AverageArguments(
-        first=str(sft), second=str(models / "ppo"), output=str(models / "average")
-    )
-    jobs.append(Job("average", functools.partial(_average, average), ("ppo",)))
     for rung in sorted(RUNGS, key=lambda rung: rung.method != "best-of-n"):  # the longest first
         model = str(models / rung.method)
         if rung.method == "best-of-n":
@@ -199,7 +212,9 @@ def _train(method: str, arguments: Any, report: Report) -> None:
         report("training", step - before, arguments.steps)  # more than one step where a run is taken up again
         before = step
 
-    load_method(method).train(arguments, progress=progress)
+    # A weak reward model is told of by who climbs, once, and not in the middle of a progress display.
+    with contextlib.redirect_stderr(io.StringIO()):
+        load_method(method).train(arguments, progress=progress)
 
 
 def _compare(data: Path, policy: Path, prompts: int, seed: int, report: Report) -> None:
@@ -207,8 +222,7 @@ def _compare(data: Path, policy: Path, prompts: int, seed: int, report: Report) 
 
 
 def _average(arguments: Any, report: Report) -> None:
-    if not Path(arguments.output).exists():
-        load_method("average").average(arguments)
+    load_method("average").train(arguments)
     report("averaging", 1, 1)
 
 
@@ -222,26 +236,40 @@ def _evaluate(model: str, folder: Path, options: pipeline.SampleOptions, report:
     pipeline.score(run, report)
 
 
-def _is_scored(folder: Path, budget: Budget) -> bool:
-    """Whether a run is scored, in this version of the suite and on as many prompts as the budget asks."""
-    try:
-        identity = Run(folder).scores().identity
-    except UserError:
-        return False
-    asked = budget.evaluated_prompts
-    return identity.suite == load_suite(SUITE).id and (asked is None or identity.tasks[0].n_prompts == asked)
-
-
-def _is_trained(out: Path) -> bool:
-    """Whether every run holds samples of the checkpoint that is there now."""
-    for rung in RUNGS:
-        if rung.method == "best-of-n":
-            continue
-        folder = out / "models" / rung.method
-        recorded = Run(out / "runs" / rung.name).manifest().model.weights_sha256
-        if not folder.is_dir() or weights_sha256(folder) != recorded:
+def _is_trained(out: Path, arguments: Mapping[str, Any]) -> bool:
+    """Whether every model is there, made by these arguments, and every run holds samples of it."""
+    for method, wanted in arguments.items():
+        folder = out / "models" / method
+        try:
+            record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        if differing(record["arguments"], wanted):
+            return False
+        rung = next((rung for rung in RUNGS if rung.method == method), None)
+        if rung is not None and not _holds(Run(out / "runs" / rung.name), folder):
             return False
     return True
 
 
-__all__ = ["BEST_OF", "CONTROLS", "DEMO", "FULL", "RUNGS", "SUITE", "Budget", "Rung", "climb", "quiet"]
+def _holds(run: Run, folder: Path) -> bool:
+    try:
+        return run.manifest().model.weights_sha256 == weights_sha256(folder)
+    except UserError:
+        return False
+
+
+def _is_scored(run: Run, prompts: Mapping[str, list[Prompt]]) -> bool:
+    """Whether a run is scored, on these very prompts."""
+    try:
+        tasks = run.scores().identity.tasks
+    except UserError:
+        return False
+    return {task.task: task.prompts_sha256 for task in tasks} == {
+        task: prompts_sha256(asked) for task, asked in prompts.items()
+    }
+
+
+def judge_warning(out: Path) -> str | None:
+    """Say whether the ladder's reward model is too weak for what is optimised on it to mean much."""
+    return weak_judge(str(out / "models" / "reward-model"))

@@ -34,7 +34,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     with _loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -49,16 +49,40 @@ def load_policy(name: str) -> Any:
     """Load a causal language model in float32, with dropout off."""
     from transformers import AutoModelForCausalLM
 
-    loaded: Any
+    return without_dropout(load_whole(AutoModelForCausalLM, name))
+
+
+def load_whole(kind: Any, name: str, new: tuple[str, ...] = (), **options: Any) -> Any:
+    """Load a checkpoint in float32 by one of transformers' auto classes; only safetensors, and no code from it.
+
+    Parameters
+    ----------
+    kind
+        The auto class.
+    name
+        Folder or hub id.
+    new
+        Names of parts that the checkpoint may lack, because they are about to be initialised.
+    **options
+        More for ``from_pretrained``.
+
+    Raises
+    ------
+    UserError
+        If it cannot be loaded, or lacks other weights, which transformers fills with random numbers and goes on.
+    """
     with _loading(name):
-        loaded = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        model, report = kind.from_pretrained(
+            name,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
         )
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        # Transformers fills them with random numbers and goes on.
+    if missing := sorted(key for key in report["missing_keys"] if key.partition(".")[0] not in new):
         raise UserError(f"{name}: the checkpoint has no weights for {missing[0]}; is it a causal language model?")
-    return without_dropout(model)
+    return model
 
 
 @contextlib.contextmanager
@@ -89,6 +113,8 @@ def make_trainable(model: Any, args: TrainingArguments) -> Any:
     """
     if args.compile:
         compile_layers(model)
+    if args.lora_rank and args.frozen_layers:
+        raise UserError("lora_rank and frozen_layers exclude each other: adapters leave every layer as it is")
     if args.lora_rank:
         return _with_adapters(model, args)
     if args.frozen_layers:
@@ -205,9 +231,10 @@ def completion_logits(model: Any, batch: Batch, temperature: float = 1.0, **kwar
 
 
 def completion_log_probs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities of the completion tokens: [batch, C]; what stands on padding is to be masked."""
+    """Log-probabilities of the completion tokens: [batch, C]; 0 on padding."""
     logits, _ = completion_logits(model, batch, temperature)
-    return compiled_like(model, token_log_probs)(logits, batch.completions)
+    # Filled, not multiplied: what stands on padding may be −∞, and must not reach a ratio or a difference.
+    return compiled_like(model, token_log_probs)(logits, batch.completions).masked_fill(batch.mask == 0, 0.0)
 
 
 def load_judge(name: str, tokenizer: Any, device: torch.device) -> Any:
@@ -220,14 +247,20 @@ def load_judge(name: str, tokenizer: Any, device: torch.device) -> Any:
 
 def warn_of_weak_judge(name: str) -> None:
     """Say on the error stream that a reward model is too weak to be worth optimising, where its record tells."""
+    if message := weak_judge(name):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def weak_judge(name: str) -> str | None:
+    """Say that a reward model is too weak to be worth optimising; None where it is not, or its record does not tell."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         accuracy = float(json.loads((Path(name) / "training.json").read_text(encoding="utf-8"))["held_out_accuracy"])
         if accuracy < LEAST_ACCURACY:
-            print(
-                f"warning: {name} ranks {accuracy:.3f} of its held-out pairs right, less than {LEAST_ACCURACY}; "
-                "optimising it is unlikely to improve what it stands for",
-                file=sys.stderr,
+            return (
+                f"{name} ranks {accuracy:.3f} of its held-out pairs right, less than {LEAST_ACCURACY}; "
+                "optimising it is unlikely to improve what it stands for"
             )
+    return None
 
 
 class Reference:

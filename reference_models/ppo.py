@@ -124,6 +124,8 @@ class ActorCritic(nn.Module):
             hidden = forward(critic.base_model, batch).last_hidden_state[:, before]
             values = (critic.score(hidden)[..., 0] - mean) / std
         log_probs = compiled_like(self.policy, token_log_probs)(logits, batch.completions)
+        # Filled, not multiplied: what stands on padding may be −∞, and must not reach a ratio or a difference.
+        log_probs = log_probs.masked_fill(batch.mask == 0, 0.0)
         entropies = compiled_like(self.policy, entropy)(logits) if with_entropy else torch.zeros_like(log_probs)
         return log_probs, values.float(), entropies
 
@@ -169,7 +171,8 @@ def train(args: PPOArguments, *, view: bool = False, progress: Progress = silent
             return run.output
         tokenizer = load_tokenizer(args.model)
         policy = make_trainable(load_policy(args.model), args)
-        warn_of_weak_judge(args.reward_model)
+        if run.accelerator.is_main_process:
+            warn_of_weak_judge(args.reward_model)
         judge = load_judge(args.reward_model, tokenizer, run.device)
         if args.compile:
             compile_layers(judge)

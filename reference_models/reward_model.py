@@ -25,7 +25,7 @@ from benchmark.reward_model import score_ids, score_sequences
 from reference_models.arguments import TrainingArguments, run_as_module
 from reference_models.core import Batch, preference_losses
 from reference_models.data import Comparisons, Epochs, collate_comparisons, encode, read_comparisons, read_pairs
-from reference_models.models import load_tokenizer, make_trainable, without_dropout
+from reference_models.models import load_tokenizer, load_whole, make_trainable, without_dropout
 from reference_models.training import Progress, Training, silent
 
 SHOWN = ("loss", "accuracy", "margin", "grad_norm", "learning_rate")
@@ -39,7 +39,8 @@ class RewardModelArguments(TrainingArguments):
     """JSONL of ``prompt`` and ``completion`` whose scores become mean 0; default: the first chosen answer of
     every held-out prompt, or of every prompt where none is held out."""
     held_out: float = 0.1
-    """Share of the prompts kept for the accuracy in ``training.json``; never trained on."""
+    """Share of the prompts kept for the accuracy in ``training.json``, from the first; never trained on. Shuffle a file
+    that is sorted by anything that matters."""
 
 
 class Scorer(nn.Module):
@@ -92,9 +93,10 @@ def train(args: RewardModelArguments, *, view: bool = False, progress: Progress 
             run.log(step, {**metrics, "accuracy": right / pairs, "margin": margin / pairs})
 
         more: dict[str, float] = {}
+        whole = run.whole(model, prefix="model.")
         if held_out:
             more |= {
-                "held_out_accuracy": accuracy(model, held_out),
+                "held_out_accuracy": accuracy(whole, held_out),
                 "held_out_pairs": sum(len(e.pairs) for e in held_out),
             }
         if args.references:
@@ -102,7 +104,8 @@ def train(args: RewardModelArguments, *, view: bool = False, progress: Progress 
             references = [[*p, *c] for p, c in (encode(tokenizer, prompt, completion) for prompt, completion in pairs_)]
         else:
             references = [[*e.prompt, *e.answers[chosen]] for e in held_out or examples for chosen, _ in e.pairs[:1]]
-        more |= normalise(model, references)
+        more |= normalise(whole, references)
+        model.config.reward_mean, model.config.reward_std = more["reward_mean"], more["reward_std"]
         return run.finish(**more)
 
 
@@ -121,9 +124,7 @@ def with_new_head(name: str, tokenizer: Any, seed: int) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # that the head is new is what is wanted here
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name, num_labels=1, dtype=torch.float32, use_safetensors=True
-        )
+        model = load_whole(AutoModelForSequenceClassification, name, new=("score", "classifier"), num_labels=1)
     finally:
         logging.set_verbosity(verbosity)
     head = getattr(model, "score", None)

@@ -100,7 +100,8 @@ def train(args: RLOOArguments, *, view: bool = False, progress: Progress = silen
             return run.output
         tokenizer = load_tokenizer(args.model)
         policy = make_trainable(load_policy(args.model), args)
-        warn_of_weak_judge(args.reward_model)
+        if run.accelerator.is_main_process:
+            warn_of_weak_judge(args.reward_model)
         judge = load_judge(args.reward_model, tokenizer, run.device)
         if args.compile:
             compile_layers(judge)
@@ -154,10 +155,8 @@ def score(
     mask = batch.mask
     with torch.no_grad():
         parts = [batch.rows(part) for part in run.micro(len(drawn))]
-        read = [completion_logits(model, part, args.temperature)[0] for part in parts]
-        chosen = compiled_like(model, token_log_probs)
-        log_probs = torch.cat([chosen(x, part.completions) for x, part in zip(read, parts, strict=True)])
-        entropies = torch.cat([compiled_like(model, entropy)(logits) for logits in read])
+        read = [_read(model, part, args.temperature) for part in parts]
+        log_probs, entropies = (torch.cat(tensors) for tensors in zip(*read, strict=True))
         before = torch.cat([reference.log_probs(part, args.temperature) for part in parts])
         with run.accelerator.autocast():
             raw = torch.cat([score_ids(judge, part.ids, part.attention) for part in parts])
@@ -177,6 +176,13 @@ def score(
     }
     rollout = Rollout(batch, (log_probs * mask).sum(dim=-1), advantages)
     return rollout, {name: float(value) for name, value in metrics.items()}
+
+
+def _read(model: Any, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of a microbatch; its logits, much larger, are gone when this returns."""
+    logits, _ = completion_logits(model, batch, temperature)
+    log_probs = compiled_like(model, token_log_probs)(logits, batch.completions)
+    return log_probs.masked_fill(batch.mask == 0, 0.0), compiled_like(model, entropy)(logits)
 
 
 def learn(rollout: Rollout, model: Any, args: RLOOArguments, run: Training) -> dict[str, float]:

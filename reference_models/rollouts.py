@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmark.errors import UserError
-from benchmark.sampling.kv_cache import Continuation, sample
+from benchmark.sampling.kv_cache import Continuation, expands, sample
 from benchmark.sampling.noise import uniforms
 from reference_models.arguments import TrainingArguments
 from reference_models.core import KL
@@ -161,6 +161,8 @@ def make_sampler(policy: Any, tokenizer: Any, args: RolloutArguments, run: Train
         return VLLMSampler(args.model, memory=args.vllm_memory, **common)
     # Sharded weights cannot be decoded with: processes would wait for each other at every token.
     copy = load_policy(args.model).to(run.device) if run.is_sharded else None
+    if not expands(plain(policy) if copy is None else copy):
+        raise UserError(f"{args.model}: its cache cannot be filled once and expanded; set sampler=vllm")
     return InProcessSampler(
         plain(policy) if copy is None else copy,
         is_copy=copy is not None,
@@ -200,9 +202,7 @@ class VLLMSampler:
             raise UserError(
                 "sampler vllm needs vLLM, in an environment of its own; the default is in-process"
             ) from None
-        self.engine = LLM(
-            model=model, dtype="bfloat16", gpu_memory_utilization=memory, seed=seed, logprobs_mode="raw_logprobs"
-        )
+        self.engine = LLM(model=model, dtype="bfloat16", gpu_memory_utilization=memory, seed=seed)
         self.eos, self.max_new_tokens, self.temperature = eos_token_id, max_new_tokens, temperature
         self.seed, self.step = seed, 0
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -114,7 +115,9 @@ class Training:
             self.is_done = self._begin_together()
             if self.accelerator.is_main_process and not self.is_done:
                 title, file = f"{self.method} {self.output.name}", self.partial / "metrics.jsonl"
-                log = MetricsLog(file, title=title, steps=self.args.steps, shown=self.shown, view=self._view)
+                log = MetricsLog(
+                    file, title=title, steps=self.args.steps, shown=self.shown, view=self._view, plain=self._view
+                )
                 self._log = log.__enter__()
         except BaseException:
             self.__exit__(None, None, None)
@@ -154,6 +157,10 @@ class Training:
         optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, eps=self.args.adam_eps, fused=True)
         self._module, self.optimizer = self.accelerator.prepare(module, optimizer)
         self.export = export
+        if self.accelerator.distributed_type == "FSDP" and not self.is_sharded:
+            raise UserError("FSDP version 1 is not supported; launch with --fsdp_version 2")
+        if self.is_sharded and self.args.lora_rank:
+            raise UserError("adapters are not supported under FSDP; they seldom need it: launch without")
         if states := self._states():
             self._load(states[-1])
         if self._log is not None:
@@ -281,6 +288,17 @@ class Training:
         """Whether each process holds but a part of the weights (FSDP)."""
         return any(hasattr(p, "full_tensor") for _, p in self._trained())
 
+    def whole(self, model: Any, prefix: str) -> Any:
+        """Give a part of the trained module for use outside of it: itself or, where it is sharded, a whole copy."""
+        if not self.is_sharded:
+            return model
+        from torch.distributed.fsdp import FSDPModule
+
+        kind: Any = next(parent for parent in type(model).__mro__ if not issubclass(parent, FSDPModule))
+        copy = kind(model.config).to(self.device).eval()
+        copy.load_state_dict(dict(self.weights(prefix)))
+        return copy
+
     def weights(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
         """Yield the whole weights of the trained module whose names begin with a prefix, without it."""
         assert self._module is not None
@@ -316,7 +334,7 @@ class Training:
             **self.identity,
             "processes": self.processes,
             "device": self.device.type,
-            "torch": torch.__version__,
+            "packages": {"torch": torch.__version__, "transformers": transformers.__version__},
             "steps_done": self.step,
             "metrics": self._at_the_end(),
             **more,

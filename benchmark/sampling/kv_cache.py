@@ -105,8 +105,12 @@ class FixedDecoder:
         """Whether a model attends over a plain cache by masks alone."""
         from transformers.cache_utils import DynamicLayer
 
-        plain = model.config._attn_implementation == "sdpa" and not getattr(model.config, "alibi", False)
-        return plain and all(type(layer) is DynamicLayer for layer in cache.layers)
+        config = model.config
+        # These look at the positions, and so wait for the GPU, which a recording cannot.
+        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+        if config._attn_implementation != "sdpa" or getattr(config, "alibi", False) or rope in {"dynamic", "longrope"}:
+            return False
+        return all(type(layer) is DynamicLayer for layer in cache.layers)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some of the rows."""
@@ -281,7 +285,8 @@ def expands(model: Any) -> bool:
     no positions, and some compute parts of attention in fp32, where a mask made for fp64 overflows to NaN.
     """
     size = int(model.get_input_embeddings().weight.shape[0])
-    long, short = [token % size for token in range(5, 45)], [token % size for token in range(3, 6)]
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 48
+    long, short = [token % size for token in range(5, 5 + min(40, limit - 8))], [token % size for token in range(3, 6)]
     exact = next(model.parameters()).dtype == torch.float64
     try:
         noise = torch.full((2, 8), 0.5, dtype=torch.float64)

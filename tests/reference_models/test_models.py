@@ -1,5 +1,7 @@
 """Loading, freezing and reading models: what is refused, and what stays as it was."""
 
+import contextlib
+import io
 import json
 import shutil
 
@@ -178,3 +180,28 @@ def deep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deep") / "model"
     make_checkpoint(folder, WORDS, seed=0, architecture=ARCHITECTURE | {"num_hidden_layers": 5})
     return folder
+
+
+@pytest.mark.parametrize("loader", ["policy", "tokenizer", "reward model"])
+def test_no_code_that_comes_with_a_checkpoint_is_ever_run(llama, tmp_path, monkeypatch, loader):
+    folder = shutil.copytree(llama, tmp_path / "hostile")
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    for name, key in (("config.json", "AutoModelForCausalLM"), ("tokenizer_config.json", "AutoTokenizer")):
+        config = json.loads((folder / name).read_text())
+        value = "code.Class" if key != "AutoTokenizer" else ["code.Class", None]
+        classes = {key: value, "AutoModelForSequenceClassification": "code.Class", "AutoConfig": "code.Class"}
+        (folder / name).write_text(json.dumps(config | {"auto_map": classes, "model_type": "unheard-of"}))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
+    load = {
+        "policy": lambda: load_policy(str(folder)),
+        "tokenizer": lambda: load_tokenizer(str(folder)),
+        "reward model": lambda: reward_models.with_new_head(str(folder), load_tokenizer(str(llama)), 1),
+    }[loader]
+    with contextlib.suppress(UserError):
+        load()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_adapters_and_frozen_layers_exclude_each_other(trainers):
+    with pytest.raises(UserError, match="exclude each other"):
+        trainers.train("sft", "both", lora_rank=2, frozen_layers=0.5)

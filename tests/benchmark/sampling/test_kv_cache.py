@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.sampling.kv_cache import draw, expands, sample
+from benchmark.sampling.kv_cache import FixedDecoder, draw, expands, sample
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [5, 6]]
 ROWS = [0, 0, 2, 1, 3, 3, 2, 1, 0]
@@ -158,3 +158,30 @@ def test_no_token_outside_the_nucleus_or_of_no_probability_is_drawn(uniform):
     logits = torch.tensor([[-torch.inf, 3.0, 2.9, -5.0, -torch.inf]])
     token = draw(logits, torch.tensor([1.0]), torch.tensor([uniform]), top_p=0.9, top_k=0).item()
     assert token in (1, 2)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_cache_of_fixed_size_draws_the_same_while_rows_drop_out(request, monkeypatch, name):
+    model = request.getfixturevalue(name)
+    steps = []
+    step = FixedDecoder.step
+    monkeypatch.setattr(FixedDecoder, "step", lambda self, *args: steps.append(1) or step(self, *args))
+    # A third of the vocabulary ends a row, so that rows are dropped from the batch on the way.
+    plain, fixed = (batched(model, eos_token_ids=range(1, 8), graph=graph) for graph in (False, True))
+    assert plain == fixed
+    assert len({len(continuation.tokens) for continuation in fixed}) > 2
+    assert steps, "it was not used"
+
+
+def test_a_model_whose_positions_look_at_the_data_is_not_recorded(llama, monkeypatch):
+    cache = llama(input_ids=torch.tensor([[5, 6]]), use_cache=True).past_key_values
+    assert FixedDecoder.fits(llama, cache)
+    monkeypatch.setattr(llama.config, "rope_parameters", {"rope_type": "longrope"})
+    assert not FixedDecoder.fits(llama, cache)
+
+
+def test_a_short_model_is_tried_within_its_positions():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=23, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=None)
+    assert expands(GPT2LMHeadModel(config).double().eval())

@@ -1,8 +1,16 @@
-"""What surrounds every training loop: devices, processes, accumulation, metrics, states to resume from, saving.
+r"""What surrounds every training loop: devices, processes, accumulation, metrics, states to resume from, saving.
 
 A method's file shows its algorithm; this one makes it survive. While a run is under way everything is in
 ``OUTPUT.partial``; ``OUTPUT`` appears when it is complete. Each step is a function of the weights, the optimizer and
 its number alone, so a run that was killed continues from its last state to the very same final weights.
+
+Several GPUs, by data parallelism or by FSDP version 2 (adapters and version 1 are refused)::
+
+    accelerate launch --multi_gpu --num_processes 2 -m reference_models.ppo --recipe … --set …
+    accelerate launch --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP \
+        --fsdp_transformer_layer_cls_to_wrap LlamaDecoderLayer --num_processes 2 -m reference_models.ppo …
+
+On CPUs it is ``torchrun --nproc-per-node 2 -m …``: accelerate starts a single process there, and does not say so.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from synthetic_scores import swept
+
 from benchmark.statistics.curve import gain_over_curve
 from benchmark.statistics.intervals import paired_t
 from benchmark.statistics.two_way import two_way_t
 from reference_models.findings import QUANTITIES, Finding, compare, over_seeds, sentences, table
-from synthetic_scores import swept
 
 
 def with_diversity(row, shift=0.0):

@@ -4,6 +4,7 @@ import functools
 import os
 
 import pytest
+
 from benchmark.errors import UserError
 from reference_models.schedule import Job, run_jobs
 

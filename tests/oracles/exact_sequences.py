@@ -6,6 +6,7 @@ off. Then π_ref, the rewards r, π* ∝ π_ref · exp(r / β) and J(π) = E_π[
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,22 +31,26 @@ def sequence_log_probs(model: Any, prompt: list[int], listed: list[list[int]], t
     for length in {len(tokens) for tokens in listed}:
         rows = [row for row, tokens in enumerate(listed) if len(tokens) == length]
         ids = torch.tensor([prompt + listed[row] for row in rows])
-        steps = (model(input_ids=ids).logits[:, len(prompt) - 1 : -1] / temperature).log_softmax(dim=-1)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, len(prompt) - 1 : -1]
+        steps = (logits / temperature).log_softmax(dim=-1)
         found[rows] = steps.gather(-1, ids[:, len(prompt) :, None])[..., 0].sum(dim=-1)
     return found
 
 
 @torch.no_grad()
-def sequence_rewards(judge: Any, prompt: list[int], listed: list[list[int]], eos: int, penalty: float) -> Tensor:
-    """Rewards of whole completions; one that is cut off gets min(r, 0) − penalty."""
+def sequence_scores(judge: Any, prompt: list[int], listed: list[list[int]]) -> Tensor:
+    """The reward model's normalised scores of whole sequences, each read alone."""
     judge = judge.double()
+    hidden = [judge.base_model(input_ids=torch.tensor([prompt + tokens])).last_hidden_state[0, -1] for tokens in listed]
     mean, std = getattr(judge.config, "reward_mean", 0.0), getattr(judge.config, "reward_std", 1.0)
-    rewards = []
-    for tokens in listed:
-        hidden = judge.base_model(input_ids=torch.tensor([prompt + tokens])).last_hidden_state[0, -1]
-        reward = (float(judge.score(hidden)) - mean) / std
-        rewards.append(reward if tokens[-1] == eos else min(reward, 0.0) - penalty)
-    return torch.tensor(rewards, dtype=torch.float64)
+    return (judge.score(torch.stack(hidden))[:, 0] - mean) / std
+
+
+def raw_scores(policy: Path, judge: Path, prompts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+    """Probability of each prompt's each completion (they add up to 1 over all prompts), and its score."""
+    problems = pose(policy, judge, prompts, length=length, beta=1.0, penalty=None, temperature=1.0)
+    probabilities = torch.stack([problem.reference for problem in problems]).exp() / len(problems)
+    return probabilities, torch.stack([problem.rewards for problem in problems])
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,21 @@ class Outcome:
     """J(π_ref)."""
     kl: float
     """KL(π ‖ π_ref)."""
+    likeliest: float
+    """Probability of the likeliest completion."""
 
 
 def pose(
-    reference: Path, judge: Path, prompts: list[str], *, length: int, beta: float, penalty: float, temperature: float
+    reference: Path,
+    judge: Path,
+    prompts: Sequence[str],
+    *,
+    length: int,
+    beta: float,
+    penalty: float | None,
+    temperature: float,
 ) -> list[Problem]:
-    """Enumerate the problem of each prompt."""
+    """Enumerate the problem of each prompt; one that is cut off gets min(score, 0) − penalty, unless that is None."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(reference)
@@ -105,13 +119,13 @@ def pose(
     rewarding = AutoModelForSequenceClassification.from_pretrained(judge).eval()
     eos = tokenizer.eos_token_id
     listed = completions(len(tokenizer), eos, length)
+    cut = torch.tensor([tokens[-1] != eos for tokens in listed])
     problems = []
     for text in prompts:
         prompt = list(tokenizer(text)["input_ids"])
-        log_probs = sequence_log_probs(model, prompt, listed, temperature)
-        problems.append(
-            Problem(prompt, listed, log_probs, sequence_rewards(rewarding, prompt, listed, eos, penalty), beta)
-        )
+        scores = sequence_scores(rewarding, prompt, listed)
+        rewards = scores if penalty is None else torch.where(cut, scores.clamp(max=0) - penalty, scores)
+        problems.append(Problem(prompt, listed, sequence_log_probs(model, prompt, listed, temperature), rewards, beta))
     return problems
 
 
@@ -132,4 +146,5 @@ def judge_policy(policy: Path, problems: list[Problem], temperature: float) -> O
         best=mean([problem.best for problem in problems]),
         start=mean([problem.objective(problem.reference) for problem in problems]),
         kl=mean([float((lp.exp() * (lp - problem.reference)).sum()) for problem, lp in pairs]),
+        likeliest=mean([float(log_probs.exp().max()) for log_probs in found]),
     )

@@ -1,4 +1,10 @@
-"""Checkpoints of a few thousand weights: a policy, a reward model with the same tokenizer, and prompts."""
+"""Checkpoints of a few thousand weights: a policy, a reward model with the same tokenizer, and prompts.
+
+The vocabulary is ``<pad>``, ``</s>`` and ``<unk>`` alone unless words are asked for. So a policy writes with the
+padding token and the unknown one, and whatever takes a sampled padding token for padding is found out. Prompts begin
+with different tokens, and none is of one token repeated: rotary attention alone cannot count equal tokens, and no
+training could then reach the optimum.
+"""
 
 from __future__ import annotations
 
@@ -8,75 +14,77 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from oracles import exact_sequences
 
 from reference_models.tiny import make_checkpoint
 
-WORDS = ("a", "b")
+PROMPTS = ("</s> x", "x </s> x")
+LENGTH = 3
 LLAMA = {
     "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
     "max_position_embeddings": 32,
     "tie_word_embeddings": False,
-    "initializer_range": 0.2,
+    "initializer_range": 0.1,
 }
+SMALLER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+GPT2 = {"n_positions": 32, "n_embd": 32, "n_layer": 1, "n_head": 2, "initializer_range": 0.2}
 
 
-def make_policy(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, **architecture: Any) -> Path:
-    """Write a random Llama."""
-    make_checkpoint(folder, words, seed=seed, architecture=LLAMA | architecture)
+def make_policy(folder: Path, *, seed: int, words: Sequence[str] = (), kind: str = "llama") -> Path:
+    """Write a random Llama (rotary positions) or GPT-2 (learned absolute ones)."""
+    make_checkpoint(folder, words, seed=seed, architecture=LLAMA)
+    if kind == "gpt2":
+        from transformers import GPT2LMHeadModel
+
+        torch.manual_seed(seed)
+        GPT2LMHeadModel(_gpt2_config(folder)).save_pretrained(folder)
     return folder
 
 
 def make_judge(
-    folder: Path, policy: Path, *, seed: int = 1, mean: float = 0.0, std: float = 1.0, **architecture: Any
+    folder: Path, policy: Path, *, seed: int, mean: float = 0.0, std: float = 1.0, kind: str = "llama"
 ) -> Path:
     """Write a random reward model with a policy's tokenizer."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+    from transformers import AutoTokenizer, GPT2ForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
     tokenizer = AutoTokenizer.from_pretrained(policy)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        num_labels=1,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        dtype="float32",
-        **(LLAMA | {"initializer_range": 0.5} | architecture),
-    )
+    config: Any = _gpt2_config(policy)
+    if kind == "llama":
+        common = {"num_labels": 1, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "dtype": "float32"}
+        architecture = LLAMA | SMALLER | {"initializer_range": 0.3}
+        config = LlamaConfig(vocab_size=len(tokenizer), **common, **architecture)
     config.reward_mean, config.reward_std = mean, std
     torch.manual_seed(seed)
-    LlamaForSequenceClassification(config).save_pretrained(folder)
+    model = LlamaForSequenceClassification if kind == "llama" else GPT2ForSequenceClassification
+    model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def make_gpt2(folder: Path, judge: Path, policy: Path, *, seed: int = 2) -> None:
-    """Write a random policy and a random reward model with learned absolute positions, with a policy's tokenizer."""
-    from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+def _gpt2_config(policy: Path) -> Any:
+    from transformers import AutoTokenizer, GPT2Config
 
     tokenizer = AutoTokenizer.from_pretrained(policy)
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=32,
-        n_embd=32,
-        n_layer=2,
-        n_head=2,
-        num_labels=1,
-        initializer_range=0.3,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        dtype="float32",
-    )
-    torch.manual_seed(seed)
-    for kind, where in ((GPT2LMHeadModel, folder), (GPT2ForSequenceClassification, judge)):
-        kind(config).save_pretrained(where)
-        tokenizer.save_pretrained(where)
+    common = {"num_labels": 1, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None, "dtype": "float32"}
+    return GPT2Config(vocab_size=len(tokenizer), tie_word_embeddings=False, **common, **GPT2)
 
 
-def write_prompts(path: Path, prompts: Sequence[str], times: int = 1) -> Path:
+def write_prompts(path: Path, prompts: Sequence[str] = PROMPTS, times: int = 1) -> Path:
     """Write each prompt ``times`` times, one a line."""
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts for _ in range(times)))
     return path
+
+
+def make_world(folder: Path, *, seed: int, kind: str = "llama") -> Path:
+    """Write ``policy``, ``judge`` and ``prompts.jsonl`` whose rewards have mean 1 and variance 1 under the policy."""
+    policy = make_policy(folder / "policy", seed=seed, kind=kind)
+    judge = make_judge(folder / "judge", policy, seed=seed + 100)
+    probabilities, raw = exact_sequences.raw_scores(policy, judge, PROMPTS, LENGTH)
+    mean = (probabilities * raw).sum()
+    std = (probabilities * (raw - mean) ** 2).sum().sqrt()
+    make_judge(judge, policy, seed=seed + 100, mean=float(mean - std), std=float(std))
+    write_prompts(folder / "prompts.jsonl", times=256)
+    return folder

@@ -9,7 +9,7 @@ install: .venv/.installed  ## make .venv and install the pinned set
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "GenDiv needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lora,test]'
 	touch $@
 
 demo: install  ## train, sample, judge, score; writes runs/demo/leaderboard/index.html

@@ -69,9 +69,9 @@ class Budget:
 FULL = Budget("full")
 DEMO = Budget(
     "demo",
-    {"sft": 800, "reward-model": 230, "ppo": 25, "rloo": 25, "dpo": 115},
-    compared_prompts=2000,
-    evaluated_prompts=40,
+    {"sft": 1000, "reward-model": 330, "ppo": 25, "rloo": 25, "dpo": 115},
+    compared_prompts=3000,
+    evaluated_prompts=32,
 )
 
 

@@ -66,11 +66,14 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
                     running[job.name] = pool.submit(_do, job)
                 with contextlib.suppress(queue.Empty):
                     progress(*messages.get(timeout=0.1))
-                    continue
+                # However fast messages come: a worker must not wait for a lull to get its next job.
                 for name, future in list(running.items()):
                     if future.done():
                         del running[name]
                         future.result()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    progress(*messages.get(timeout=0.2))
         except BaseException:
             for worker in multiprocessing.active_children():
                 worker.terminate()

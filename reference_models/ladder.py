@@ -121,6 +121,10 @@ def climb(
     list of Run
         Scored runs: models, floors, ceiling.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot be made: {error.strerror}; give another --out", where=out) from None
     runs = [Run(out / "runs" / name) for name in (*(rung.name for rung in RUNGS), *CONTROLS)]
     prompts = {task: asked[: budget.evaluated_prompts] for task, asked in load_prompts(load_suite(SUITE)).items()}
     arguments = _arguments(out, seed, budget)

@@ -17,6 +17,8 @@ SCHEMA_VERSION: Literal[1] = 1
 Role = Literal["id", "ood", "ood_hard"]
 Kind = Literal["model", "floor", "ceiling"]
 FinishReason = Literal["stop", "length", "unknown"]
+PromptFormat = Literal["base", "chat"]
+Truncation = Literal["keep_start", "keep_end"]
 Cell = tuple[str, float, int]
 """One place in a task's grid: (doc_id, temperature, sample index)."""
 
@@ -33,7 +35,7 @@ class Record(BaseModel):
 
 
 class Sampling(Record):
-    """How the outputs were drawn. No field has a default: backends differ in theirs.
+    """How the outputs were drawn. No field that a backend knows has a default: theirs differ.
 
     Parameters
     ----------
@@ -49,6 +51,11 @@ class Sampling(Record):
         Strings that end an output; they are cut off it.
     seed
         Seed of the run; every cell derives its own noise from it.
+    max_prompt_tokens
+        Longest prompt in the model's own tokens; None = what the model has room for.
+    truncation
+        What a longer prompt keeps: ``keep_start`` shortens the task's document at its end, so that the lead of an
+        article stays; ``keep_end`` cuts the start of the whole prompt, as the code of Kirk et al. does.
     """
 
     k: Annotated[int, Field(ge=1)]
@@ -58,6 +65,8 @@ class Sampling(Record):
     max_new_tokens: Annotated[int, Field(ge=1)]
     stop: Annotated[tuple[str, ...], Field(strict=False)]
     seed: Annotated[int, Field(ge=0)]
+    max_prompt_tokens: Annotated[int, Field(ge=1)] | None = None
+    truncation: Truncation = "keep_start"
 
     @field_validator("temperatures")
     @classmethod
@@ -73,9 +82,15 @@ class Prompt(Record):
     task: Name
     doc_id: Name
     text: str
+    """As a base model reads it."""
     references: Annotated[tuple[str, ...], Field(strict=False)]
+    """None of them where the data has none: there is then nothing to be preferred to."""
     doc: dict[str, JsonValue]
     """The task's own fields, for judges that read more than text (the pocket oracle)."""
+    chat: str | None = None
+    """What a chat model is sent as the user's message; None = ``text``."""
+    shortens: str | None = None
+    """The document within ``text`` and ``chat`` that may be shortened to make room; None = nothing may."""
 
 
 class Sample(Record):
@@ -137,6 +152,8 @@ class TaskIdentity(Record):
     version: Name
     n_prompts: Annotated[int, Field(ge=1)]
     prompts_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    data: str | None = None
+    """Where the prompts came from: a hub data set at a revision, or the stand-in for it; None = made by the task."""
 
 
 class Identity(Record):
@@ -146,8 +163,9 @@ class Identity(Record):
     tasks: Annotated[tuple[TaskIdentity, ...], Field(min_length=1, strict=False)]
     sampling: Sampling | None
     """None for outputs made elsewhere, whose decoding is not known."""
-    judge: FileName
-    judge_sha256: str
+    judge: FileName | None
+    """None where the suite has no judge: its runs have no win rate."""
+    judge_sha256: str | None
     encoder: str
 
 
@@ -160,6 +178,8 @@ class ModelIdentity(Record):
     dtype: str | None
     chat_template_sha256: str | None
     seed: int | None
+    prompt_format: PromptFormat | None = None
+    """Whether prompts were sent in the base-model format or as chats; None = not known."""
     arguments: dict[str, JsonValue] = {}
     """What else the backend was given, secrets and folders left out: an adapter or a quantisation is another model."""
 
@@ -184,6 +204,8 @@ class Manifest(Record):
     identity: Identity
     model: ModelIdentity
     card: ModelCard = ModelCard()
+    shard: Annotated[tuple[int, int], Field(strict=False)] | None = None
+    """(i, n): the run holds the i-th of n shards of its prompts, to be merged with the others; None = all of them."""
     record: dict[str, JsonValue] = {}
     """Commit, packages, hardware, wall time: shown, never compared."""
 
@@ -269,5 +291,10 @@ def sha256_of(value: Any) -> str:
 
 
 def prompts_sha256(prompts: list[Prompt]) -> str:
-    """Hash of what a task asks: ids, texts and references, in order."""
-    return sha256_of([[prompt.doc_id, prompt.text, list(prompt.references)] for prompt in prompts])
+    """Hash of what a task asks: ids, texts and references, and the chat messages where they differ, in order."""
+    return sha256_of(
+        [
+            [prompt.doc_id, prompt.text, list(prompt.references), *([] if prompt.chat is None else [prompt.chat])]
+            for prompt in prompts
+        ]
+    )

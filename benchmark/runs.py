@@ -66,9 +66,10 @@ class Run:
         path = self.verdicts_path(task, judge)
         return _of_task(read_jsonl(path, Verdict, mend="run `gendiv judge` on the run first"), task, path)
 
-    def inputs_sha256(self, judge: str) -> dict[str, str]:
+    def inputs_sha256(self, judge: str | None) -> dict[str, str]:
         """Hash every file that the scores are derived from, by its place in the run folder."""
-        paths = [*self.folder.glob("samples/*.jsonl"), *self.folder.glob(f"verdicts/*.{judge}.jsonl")]
+        verdicts = self.folder.glob(f"verdicts/*.{judge}.jsonl") if judge else ()
+        paths = [*self.folder.glob("samples/*.jsonl"), *verdicts]
         return {path.relative_to(self.folder).as_posix(): _sha256(path) for path in sorted(paths)}
 
     def scores(self) -> Scores:

@@ -80,7 +80,7 @@ def score(
     Raises
     ------
     UserError
-        If a verdict has no sample, or a task has no verdict at all.
+        If a verdict has no sample, or a task of a suite that has a judge has no verdict at all.
     """
     texts = sorted({sample.text for group in samples.values() for sample in group})
     embeddings = encoder.encode(texts)
@@ -89,7 +89,7 @@ def score(
     flags: list[Flag] = []
     doc_ids: dict[str, tuple[str, ...]] = {}
     facts: dict[str, Any] = {}
-    absent: dict[str, str] = {}
+    absent = {} if suite.judge else {"win_rate": "this suite has no judge yet"}
     for entry in suite.tasks:
         grid = TaskGrid(samples[entry.task], verdicts.get(entry.task, ()))
         asked = {prompt.doc_id: prompt.text for prompt in prompts[entry.task]} if prompts else {}
@@ -100,7 +100,7 @@ def score(
                 grid, level, task=entry.task, gate=suite.gate, prompts=asked, embeddings=embeddings, place=place
             )
         ]
-        if not any(len(column.present) for column in part if column.metric == "win_rate"):
+        if suite.judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
             raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
         found += part
         doc_ids[entry.task] = tuple(grid.doc_ids)

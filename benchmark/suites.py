@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib.resources
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +78,8 @@ class Suite(Record):
     imported: bool = False
     """True where outputs and verdicts come from elsewhere and the suite cannot be sampled here."""
     sampling: Sampling | None = None
-    judge: Name
+    judge: Name | None
+    """None where there is none yet: runs are scored without a win rate."""
     encoder: Name
     gate: Gate
     plane: Plane
@@ -151,12 +153,14 @@ def load_prompts(suite: Suite) -> dict[str, list[Prompt]]:
     -------
     dict
         Task → its prompts, in the data set's order. A prompt's ``doc_id`` is the document's ``id`` field, or its
-        number where it has none.
+        number where it has none. Its chat message and the part that may be shortened are what the task's YAML names
+        as ``metadata.chat`` (a template) and ``metadata.shortens`` (a field).
 
     Raises
     ------
     UserError
-        If the suite is an imported one, or its prompts are not those that the suite version was frozen with.
+        If the suite is an imported one, its data is not to be had, or its prompts are not those that the suite version
+        was frozen with.
     """
     if suite.imported:
         raise UserError(f"suite {suite.id} holds outputs made elsewhere and cannot be sampled; see `gendiv import`")
@@ -172,19 +176,25 @@ def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[Tas
             version=str(suite.version),
             n_prompts=len(prompts[entry.task]),
             prompts_sha256=prompts_sha256(prompts[entry.task]),
+            data=data_of(load_task(entry.task)),
         )
         for entry in suite.tasks
     )
 
 
 def load_task(name: str) -> ConfigurableTask:
-    """Load one task through lm-eval, with its data set.
+    """Load one task through lm-eval, with its data set; once a process, as long as the data root is the same.
 
     Raises
     ------
     UserError
         If there is none of that name; the message lists those there are.
     """
+    return _load_task(name, os.environ.get("GENDIV_DATA"))
+
+
+@functools.lru_cache(maxsize=32)
+def _load_task(name: str, data_root: str | None) -> ConfigurableTask:  # noqa: ARG001
     with _quiet("lm_eval.api.task", "lm_eval.tasks"):
         manager = _task_manager(str(tasks_folder()))
         if name not in manager.all_subtasks:
@@ -201,6 +211,16 @@ def as_asked(task: ConfigurableTask, number: int, doc: Mapping[str, Any]) -> tup
         str(task.doc_to_text(doc)),
         tuple(str(reference) for reference in references),
     )
+
+
+def data_of(task: ConfigurableTask) -> str | None:
+    """Where a task's documents came from; None where the task makes them itself."""
+    source = (task.config.dataset_kwargs or {}).get("source")
+    if source is None:
+        return None
+    from benchmark.data.sources import provenance
+
+    return provenance(str(source))
 
 
 @contextlib.contextmanager
@@ -225,12 +245,25 @@ def _task_manager(folder: str) -> TaskManager:
 
 
 def _prompts_of(name: str, task: ConfigurableTask) -> list[Prompt]:
+    metadata = task.config.metadata or {}
+    chat, shortens = metadata.get("chat"), metadata.get("shortens")
     prompts = []
     for number, doc in enumerate(task.eval_docs):
         doc_id, text, references = as_asked(task, number, doc)
-        prompts.append(Prompt(task=name, doc_id=doc_id, text=text, references=references, doc=dict(doc)))
-    frozen = (task.config.metadata or {}).get("prompts_sha256")
-    if frozen != (found := prompts_sha256(prompts)):
+        prompts.append(
+            Prompt(
+                task=name,
+                doc_id=doc_id,
+                text=text,
+                references=references,
+                doc=dict(doc),
+                chat=None if chat is None else str(task.resolve_field(doc, chat)),
+                shortens=None if shortens is None else str(doc[shortens]),
+            )
+        )
+    frozen = metadata.get("prompts_sha256")
+    # Data from outside has its own hash in every manifest; what a task makes itself must never change.
+    if data_of(task) is None and frozen != (found := prompts_sha256(prompts)):
         raise UserError(
             f"task {name}: its prompts hash to {found}, but this version was frozen with {frozen}; "
             "a changed prompt set needs a new version of the task and the suite"

@@ -83,6 +83,8 @@ class Panel:
     shapes: Mapping[str, str]
     style: Style
     store: Store
+    x_ticks: Sequence[float] = ()
+    """Where x is marked; empty = at round numbers of [0, 1]."""
     frame: Frame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Panel:
     def _axis(self, which: str) -> alt.Axis:
         span = self.frame.x_range if which == "x" else self.frame.y_range
         pixels = self.style.width if which == "x" else self.style.height
-        values = ticks(span, max(3, pixels // 48))
+        values = list(self.x_ticks) if which == "x" and self.x_ticks else ticks(span, max(3, pixels // 48))
         fine = any(abs(value * 10 - round(value * 10)) > 1e-6 for value in values)
         title = self.x_title if which == "x" else self.y_title
         extent = 20 if which == "x" else self.style.clear_extent

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import altair as alt
 import vl_convert
 
+from benchmark.records import Role
 from leaderboard import ink
 from leaderboard.board import Board
 from leaderboard.key import key
 from leaderboard.names import metric_title, role_title
 from leaderboard.panel import Panel, Store, Style, Track, control_shapes
-from leaderboard.row import Point, Row
+from leaderboard.row import ROLES, Interval, Point, Row
 
 Width = Literal["wide", "narrow"]
 PNG_SCALE = 2.0
@@ -63,8 +65,7 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Any:
     everything = _main_tracks(board)
     main = _without_outliers(everything)
     if not main:
-        nothing = alt.Chart(store.add([{}]), width=layout.main.width, height=60)
-        return nothing.mark_text(text="no row has both axes", fill=ink.MUTED)
+        return _temperatures(board, layout, colours, shapes, store)
     parts: list[Any] = [panel(board.suite.title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
     side = []
     if main != everything:
@@ -108,6 +109,41 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Any:
         body = alt.vconcat(*parts, *side, spacing=16)
         room = layout.main.width
     return alt.vconcat(key(everything, room, store, bars=bool(side)), body, spacing=14)
+
+
+def _temperatures(
+    board: Board, layout: Layout, colours: Mapping[str, tuple[str, str]], shapes: Mapping[str, str], store: Store
+) -> Any:
+    """Diversity over temperature, a panel a role: what can be drawn of rows that no judge has seen."""
+    metric = metric_title(board.suite.plane.y.metric)
+    roles = [board.suite.plane.role, *(role for role in ROLES if role != board.suite.plane.role)]
+    panels: list[Any] = []
+    drawn: list[Track] = []
+    for role in roles:
+        style = layout.side if panels else layout.main
+        tracks = [track for row in board.rows if (track := _over_temperature(row, role))]
+        if tracks:
+            title = role_title(role) if panels else f"{board.suite.title}: {role_title(role)}, not judged"
+            marked = sorted({point.temperature for track in tracks for point in (*track.curve, track.point)})
+            panel = Panel(title, "temperature →", f"{metric} →", tracks, colours, shapes, style, store, x_ticks=marked)
+            panels.append(panel.chart())
+            drawn = drawn or tracks
+    if not panels:
+        nothing = alt.Chart(store.add([{}]), width=layout.main.width, height=60)
+        return nothing.mark_text(text="no row has anything to draw", fill=ink.MUTED)
+    first, *others = panels
+    if layout.beside and others:
+        body: Any = alt.hconcat(first, alt.vconcat(*others, spacing=18), spacing=26)
+        room = layout.main.width + layout.side.width + 76
+    else:
+        body, room = alt.vconcat(*panels, spacing=16), layout.main.width
+    return alt.vconcat(key(drawn, room, store, bars=True), body, spacing=14)
+
+
+def _over_temperature(row: Row, role: Role) -> Track | None:
+    curve = tuple(Point(t, Interval(t, t, t, value.n, "exact"), value) for t, value in row.diversity.get(role, ()))
+    point = _headline(curve)
+    return None if point is None else Track(row, curve, point, bars=True)
 
 
 def spec(board: Board, width: Width = "wide") -> dict[str, Any]:
@@ -167,6 +203,8 @@ def alt_text(board: Board) -> str:
         for row in board.rows
         if row.point
     ]
+    if not rows:
+        return f"{board.suite.title}, not judged: {metric_title(plane.y.metric)} up, over the sampling temperature."
     return (
         f"Scatter plot of {board.suite.title}: {plane.x.title} across, {plane.y.title} up; higher is better on both. "
         f"Headline points: {'; '.join(rows)}."

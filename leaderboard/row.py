@@ -58,6 +58,8 @@ class Row:
     """The plane's role with the second panel's diversity as y."""
     point: Point | None
     """The headline: the plane's role at temperature 1."""
+    diversity: Mapping[Role, tuple[tuple[float, Interval], ...]]
+    """Role → (temperature, the plane's y) in order, which runs without a judge have as well."""
     id_point: Point | None
     """The tail of the arrow: the ``id`` role at temperature 1."""
     outline: Outline
@@ -83,6 +85,10 @@ class Row:
     def competes(self) -> bool:
         """Whether the row is ranked: a model with a score and nothing against it."""
         return self.kind == "model" and not self.unranked
+
+    def diversity_at(self, role: Role, temperature: float = HEADLINE_TEMPERATURE) -> Interval | None:
+        """The plane's y of a role at a temperature, if the run has it."""
+        return dict(self.diversity.get(role, ())).get(temperature)
 
     def headline(self, metric: str, role: str) -> Estimate | None:
         """Estimate of a metric on a role at temperature 1, if the run has one."""
@@ -116,6 +122,7 @@ def read_row(scores: Scores, suite: Suite) -> Row:
         curves=curves,
         second=_curve(estimates, plane.role, plane.x, plane.y2) if plane.y2 else (),
         point=point,
+        diversity=_diversity(estimates, plane.y),
         id_point=_at_headline(curves.get("id", ())) if plane.role != "id" else None,
         outline=_outline(curve, point, x, y),
         score=value,
@@ -148,6 +155,20 @@ def _curve(estimates: Mapping[Quantity, Estimate], role: Role, x: Axis, y: Axis)
         for t in temperatures
         if (y.metric, role, t) in estimates
     )
+
+
+def _diversity(estimates: Mapping[Quantity, Estimate], axis: Axis) -> dict[Role, tuple[tuple[float, Interval], ...]]:
+    return {
+        role: found
+        for role in ROLES
+        if (
+            found := tuple(
+                (estimate.temperature, _interval(estimate, axis))
+                for (metric, of, _), estimate in sorted(estimates.items(), key=lambda item: item[0][2])
+                if metric == axis.metric and of == role
+            )
+        )
+    }
 
 
 def _at_headline(curve: tuple[Point, ...]) -> Point | None:

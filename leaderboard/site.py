@@ -87,6 +87,11 @@ def _counts(board: Board) -> str:
 def _how_to_read(board: Board) -> str:
     plane = board.suite.plane
     models = [row for row in board.rows if row.kind == "model"]
+    if not any(row.point for row in board.rows):
+        return (
+            f"No run here has been judged, so there is no plane: the figure shows {metric_title(plane.y.metric)} over "
+            "the sampling temperature, further up is more diverse. No row is ranked."
+        )
     text = (
         f"Further right, outputs win more often ({plane.x.title}); further up, they differ more ({plane.y.title}). "
         "The best place is the top right."
@@ -113,6 +118,7 @@ def _provenance(row: Row) -> dict[str, Any]:
         ("revision", scores.model.revision),
         ("weights SHA-256", scores.model.weights_sha256),
         ("dtype", scores.model.dtype),
+        ("prompt format", scores.model.prompt_format),
         ("chat template SHA-256", scores.model.chat_template_sha256),
         ("model seed", scores.model.seed),
         ("method", scores.card.method),
@@ -127,6 +133,7 @@ def _provenance(row: Row) -> dict[str, Any]:
         facts.append(("sampling", ", ".join(f"{name} {_said(value)}" for name, value in sampling.items())))
     else:
         facts.append(("sampling", "not known: outputs made elsewhere"))
+    facts += [(f"data of {task.task}", task.data) for task in scores.identity.tasks]
     facts += [(name.replace("_", " "), _said(value)) for name, value in _flat({**scores.notes, **scores.record})]
     facts += [(f"absent: {metric_title(metric)}", reason) for metric, reason in sorted(scores.absent.items())]
     return {

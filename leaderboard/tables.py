@@ -152,8 +152,8 @@ def _columns(board: Board) -> list[Column]:
     columns.append(
         Column(
             _y_title(board),
-            lambda row: interval_cell(row.point.y if row.point else None),
-            lambda row: row.point.y if row.point else None,
+            lambda row: interval_cell(row.diversity_at(plane.role)),
+            lambda row: row.diversity_at(plane.role),
         )
     )
     gate = board.suite.gate.name
@@ -188,7 +188,7 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         if used:
             methods.setdefault(" or ".join(used), []).append(column.title)
     said = "; ".join(f"{', '.join(titles)}: {method}" for method, titles in methods.items())
-    counts = sorted({row.point.x.n for row in board.rows if row.point})
+    counts = sorted({found.n for row in board.rows if (found := row.diversity_at(plane.role))})
     prompts = f" over {' or '.join(str(n) for n in counts)} prompts" if counts else ""
     at = " at temperature 1" if board.suite.sampling else ""
     yield f"Brackets are 95 % intervals{at}{prompts}, for this checkpoint only. {upper_first(said)}."

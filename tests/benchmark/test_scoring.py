@@ -307,3 +307,14 @@ def test_two_runs_can_be_paired_from_their_scores_alone(world):
     values = scores.per_prompt["b"]["1.0"]["effective_per_input_g"]
     assert paired_t(values, values).estimate == 0.0
     assert len(values) == len(scores.doc_ids["b"]) == N
+
+
+def test_a_suite_without_a_judge_is_scored_without_a_win_rate(world):
+    samples, _ = world
+    unjudged = SUITE.model_copy(update={"judge": None, "gate": Gate(name="text")})
+    scores = score(manifest(), unjudged, samples, {}, HashEncoder())
+    metrics = {estimate.metric for estimate in scores.estimates}
+    assert "win_rate" not in metrics
+    assert {"sbert_per_input", "effective_per_input_text"} <= metrics
+    assert scores.absent == {"win_rate": "this suite has no judge yet"}
+    assert not any("win_rate" in cell for task in scores.per_prompt.values() for cell in task.values())

@@ -11,7 +11,7 @@ from leaderboard.board import boards
 from leaderboard.frame import Frame, data_range, ticks
 from leaderboard.labels import Box, Wanted, place
 from leaderboard.panel import Store
-from leaderboard.plane_figure import chart, spec
+from leaderboard.plane_figure import alt_text, chart, spec, svg
 
 
 def test_pixels_and_data_are_inverse() -> None:
@@ -89,3 +89,30 @@ def test_each_of_six_models_has_its_own_colour(toy: list[Scores]) -> None:
     models = [colours[row.name][0] for row in board.rows if row.kind == "model"]
     assert len(set(models)) == len(models) == 6
     assert {colours[row.name][0] for row in board.controls} == {ink.CONTROL}
+
+
+def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(toy: list[Scores]) -> None:
+    unjudged = [
+        row.model_copy(
+            update={
+                "estimates": tuple(e for e in row.estimates if e.metric != "win_rate"),
+                "absent": {"win_rate": "this suite has no judge yet"},
+            }
+        )
+        for row in toy
+    ]
+    board = boards(unjudged, SUITES)[0]
+    models = [row for row in board.rows if row.kind == "model"]
+    assert not board.ranks
+    assert all("no judge yet" in " ".join(row.unranked) for row in models)
+    drawn = {
+        (round(place["x"], 6), round(place["y"], 6))
+        for data in spec(board)["datasets"].values()
+        for place in data
+        if "x" in place and "t" in place
+    }
+    for row in models:
+        for temperature, value in row.diversity["ood"] if row.protocol == "swept" else ():
+            assert (temperature, round(value.value, 6)) in drawn
+    assert "not judged" in alt_text(board)
+    assert svg(board).startswith("<svg")

@@ -51,11 +51,12 @@ class Evaluated:
 def evaluated_texts(prompts: Iterable[Prompt]) -> Iterator[str]:
     """List what of some prompts is their own: the document or the message without the task's template, and references.
 
-    The template's words stand in every prompt of the task, trained on or evaluated, and would be found everywhere.
+    The template's words stand in every prompt of the task, trained on or evaluated, and would be found everywhere. So
+    would a short reference, such as "yes", which is left out.
     """
     for prompt in prompts:
         yield prompt.shortens or prompt.chat or prompt.text
-        yield from prompt.references
+        yield from (reference for reference in prompt.references if len(words(reference)) >= WORDS)
 
 
 def words(text: str) -> list[str]:

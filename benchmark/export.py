@@ -1,10 +1,19 @@
 """Training data of a task as the JSONL that the trainers read.
 
 A row's prompt is written by the very template that writes the evaluated prompts, and is none of them: neither of the
-task's own nor of any task's that shares a suite with it. Preference pairs are those that a task's documents carry; its
-YAML names them, each as a field or a Jinja template::
+task's own nor of any task's that shares a suite with it. Where the documents come from is the task's YAML to say::
 
-    metadata: {chosen: "{{better}}", rejected: "{{worse}}"}
+    metadata:
+      views:                                      # kind → source, and the splits of it that are train and validation
+        pairs: {source: tldr, train: train, validation: validation}
+        preferences: {source: tldr_preferences, train: train}
+      chosen: "{{better}}"                        # a preference's sides, each as a field or a Jinja template
+      rejected: "{{worse}}"
+      completion_prefix: " "                      # what stands between the prompt and an answer; default: nothing
+
+A task without views gives its own splits, or what its suite's generator makes. Views are filtered by the task's own
+``keep``. With a ``completion_prefix``, white space at an answer's head is taken off before it is written, so that the
+data's own spaces do not double it.
 """
 
 from __future__ import annotations
@@ -16,22 +25,39 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+from pydantic import Field, ValidationError
+
+from benchmark.data import sources
 from benchmark.errors import UserError
-from benchmark.runs import write_atomically
-from benchmark.suites import Suite, as_asked, load_prompts, load_suites, load_task
+from benchmark.records import Name, Record
+from benchmark.runs import first_problem, write_atomically
+from benchmark.suites import Suite, as_asked, load_suites, load_task
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
 
-Kind = Literal["pairs", "preferences"]
+Kind = Literal["pairs", "prompts", "preferences"]
 Split = Literal["train", "validation", "test"]
+SubsetDraw = Literal["without_replacement", "published"]
 Row = dict[str, str]
-"""``doc_id``, ``prompt`` and ``completion``, or ``doc_id``, ``prompt``, ``chosen`` and ``rejected``."""
+"""``doc_id`` and ``prompt``; with pairs ``completion`` as well, with preferences ``chosen`` and ``rejected``."""
+Documents = Iterable[Mapping[str, Any] | None]
 
 GENERATED = 20_000
 """Documents taken of a generator, which has no end, where no limit is given."""
+PUBLISHED_SUBSETS = {0.1: 10, 0.5: 50}
+"""Share → seed of the random subsets of Kirk et al."""
+
+
+class View(Record):
+    """Where one kind of training data of a task comes from."""
+
+    source: Name
+    train: Annotated[str, Field(min_length=1)]
+    validation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +70,21 @@ class Export:
     """Whether they are the prompts that the task evaluates, and so not to be trained on."""
     dropped: dict[str, int]
     """Why documents gave no row → how many."""
+    not_compared: tuple[str, ...] = ()
+    """Tasks of the same suites whose prompts could not be looked for among the rows, as their data is not there."""
+    data: str | None = None
+    """Where the documents came from (`sources.provenance`); None where the task makes them itself."""
 
 
 def training_data(
-    name: str, *, kind: Kind = "pairs", split: Split = "train", limit: int | None = None, seed: int | None = None
+    name: str,
+    *,
+    kind: Kind = "pairs",
+    split: Split = "train",
+    limit: int | None = None,
+    seed: int | None = None,
+    subset: float | None = None,
+    subset_draw: SubsetDraw = "without_replacement",
 ) -> Export:
     """Make the rows of one task.
 
@@ -56,32 +93,45 @@ def training_data(
     name
         A task under ``tasks/`` whose outputs are free text.
     kind
-        ``pairs`` of prompt and first reference, or the ``preferences`` that the documents carry.
+        ``pairs`` of prompt and first reference, ``prompts`` alone, or the ``preferences`` that the documents carry.
     split
         ``train``, or, where there is one, ``validation`` or ``test``. Evaluated prompts are left out of every split
         but the evaluated one itself.
     limit
-        Number of documents, from the first.
+        Number of documents, from the first (of the subset, where one is drawn).
     seed
         Seed, from 1, of training documents that a generator makes.
+    subset
+        Share in (0, 1] of the training documents to draw at random; None = all.
+    subset_draw
+        ``without_replacement``: that share of different documents, in the data set's order, by ``default_rng`` of the
+        share in per cent. ``published``: as the code of Kirk et al. draws 10 % and 50 %, with replacement, so that
+        about 5 % and 21 % of the rows are repeats.
 
     Raises
     ------
     UserError
-        If there is no such task, split or preference, or no row is left.
+        If there is no such task, split, subset or preference, or no row is left.
     """
     task = load_task(name)
     if task.OUTPUT_TYPE != "generate_until":
         raise UserError(f"task {name} asks for {task.OUTPUT_TYPE}, and only generate_until has completions to train on")
+    if subset is not None and split != "train":
+        raise UserError(f"a random subset is of training data: leave it out, or take the train split of {name}")
     suites = [suite for suite in load_suites().values() if name in {entry.task for entry in suite.tasks}]
-    docs = _documents(name, task, suites, split, limit, seed)
+    view = _view(name, task, kind) if split != "test" else None
+    docs = _viewed(name, task, view, split, seed) if view else _documents(name, task, suites, split, limit, seed)
+    if subset is not None:
+        docs = draw_subset(list(docs), subset, subset_draw)
     evaluated = split == ("test" if task.has_test_docs() else "validation")
-    forbidden = set() if evaluated else _evaluated_prompts(task, suites)
+    forbidden, not_compared = (set(), []) if evaluated else _evaluated_prompts(name, task, suites)
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
-    for number, doc in enumerate(docs):
-        row = _row(name, task, kind, number, doc)
-        if _plain(row["prompt"]) in forbidden:
+    for number, doc in enumerate(itertools.islice(docs, limit)):
+        row = None if doc is None else _row(name, task, kind, number, doc)
+        if row is None:
+            dropped["without a preference" if kind == "preferences" else "without a reference"] += 1
+        elif _plain(row["prompt"]) in forbidden:
             dropped["with an evaluated prompt"] += 1
         elif kind == "preferences" and row["chosen"] == row["rejected"]:
             dropped["with two equal answers"] += 1
@@ -90,7 +140,14 @@ def training_data(
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the split is empty"
         raise UserError(f"no row of the {split} split of {name} is left: {reasons}")
-    return Export(_together(rows) if kind == "preferences" else rows, evaluated, dict(dropped))
+    source = view.source if view else (task.config.dataset_kwargs or {}).get("source")
+    return Export(
+        rows=_together(rows) if kind == "preferences" else rows,
+        evaluated=evaluated,
+        dropped=dict(dropped),
+        not_compared=tuple(not_compared),
+        data=None if source is None else sources.provenance(source),
+    )
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
@@ -98,16 +155,70 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def draw_subset(docs: list[Mapping[str, Any] | None], share: float, draw: SubsetDraw) -> list[Mapping[str, Any] | None]:
+    """Draw a share of the documents; see `training_data` for the two ways.
+
+    Raises
+    ------
+    UserError
+        If the share is not in (0, 1], or none that was published.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"a subset of {share:g} is no share: give one above 0 and up to 1")
+    if draw == "published":
+        if share not in PUBLISHED_SUBSETS:
+            raise UserError(f"the published subsets are 0.1 and 0.5, not {share:g}; or draw without replacement")
+        numbers = np.random.default_rng(PUBLISHED_SUBSETS[share]).integers(0, len(docs), len(docs) // round(1 / share))
+    else:
+        rng = np.random.default_rng(round(100 * share))
+        numbers = np.sort(rng.choice(len(docs), round(share * len(docs)), replace=False))
+    return [docs[number] for number in numbers]
+
+
+def views(metadata: Mapping[str, Any]) -> dict[str, View]:
+    """Read the views that a task's ``metadata`` names, by kind.
+
+    Raises
+    ------
+    UserError
+        If one is not as the module's head says.
+    """
+    found = {}
+    for kind, entry in (metadata.get("views") or {}).items():
+        try:
+            found[kind] = View.model_validate(entry)
+        except ValidationError as error:
+            raise UserError(f"metadata.views.{kind}: {first_problem(error)}") from None
+    return found
+
+
+def _view(name: str, task: ConfigurableTask, kind: Kind) -> View | None:
+    """Find the view of a kind; None for a task that names no views at all."""
+    found = views(task.config.metadata or {})
+    if found and kind not in found:
+        raise UserError(f"task {name} has no {kind}; there are: {', '.join(found)}")
+    return found.get(kind)
+
+
+def _viewed(name: str, task: ConfigurableTask, view: View, split: Split, seed: int | None) -> Documents:
+    there = view.train if split == "train" else view.validation
+    if there is None:
+        raise UserError(f"task {name} has no {split} split of these; there are: train, test")
+    if seed is not None:
+        raise UserError(f"the {split} documents of {name} are a data set in a fixed order: leave out --seed")
+    return sources.documents(view.source, there, keep=(task.config.dataset_kwargs or {}).get("keep"))
+
+
 def _documents(
     name: str, task: ConfigurableTask, suites: list[Suite], split: Split, limit: int | None, seed: int | None
-) -> Iterable[Mapping[str, Any]]:
+) -> Documents:
     """Find the first documents of a split, in the data set or, for training, in the suite's generator."""
     has = {"train": task.has_training_docs(), "validation": task.has_validation_docs(), "test": task.has_test_docs()}
     generators = [s.training_documents for s in suites if s.training_documents and s.role_of(name) == "id"]
     if split == "train" and generators and not has["train"]:
         # The newest version's, where several share the task.
         module, function = generators[-1].rsplit(".", 1)
-        made: Iterable[Mapping[str, Any]] = getattr(importlib.import_module(module), function)(
+        made: Documents = getattr(importlib.import_module(module), function)(
             GENERATED if limit is None else limit, 1 if seed is None else seed
         )
         return made
@@ -116,21 +227,25 @@ def _documents(
         raise UserError(f"task {name} has no {split} split; there are: {', '.join(there)}")
     if seed is not None:
         raise UserError(f"the {split} documents of {name} are a data set in a fixed order: leave out --seed")
-    docs = {"train": task.training_docs, "validation": task.validation_docs, "test": task.test_docs}[split]()
-    return itertools.islice(docs, limit)
+    docs: Documents = {"train": task.training_docs, "validation": task.validation_docs, "test": task.test_docs}[split]()
+    return docs
 
 
-def _evaluated_prompts(task: ConfigurableTask, suites: list[Suite]) -> set[str]:
-    """Gather what the task and every task beside it in a suite evaluate; imported suites keep no prompts here."""
-    own = (as_asked(task, number, doc)[1] for number, doc in enumerate(task.eval_docs))
-    beside = (
-        prompt.text
-        for suite in suites
-        if not suite.imported
-        for prompts in load_prompts(suite).values()
-        for prompt in prompts
-    )
-    return {_plain(text) for text in itertools.chain(own, beside)}
+def _evaluated_prompts(name: str, task: ConfigurableTask, suites: list[Suite]) -> tuple[set[str], list[str]]:
+    """Gather what the task and every task beside it in a suite evaluate; imported suites keep no prompts here.
+
+    A task beside it whose data is not there is named instead: who has the training set of one task need not have the
+    test set of another. The task's own prompts are always looked for.
+    """
+    beside = {entry.task for suite in suites if not suite.imported for entry in suite.tasks} - {name}
+    tasks, absent = [task], []
+    for other in sorted(beside):
+        try:
+            tasks.append(load_task(other))
+        except UserError:
+            absent.append(other)
+    asked = (as_asked(each, number, doc)[1] for each in tasks for number, doc in enumerate(each.eval_docs))
+    return {_plain(text) for text in asked}, absent
 
 
 def _plain(prompt: str) -> str:
@@ -138,14 +253,23 @@ def _plain(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
-def _row(name: str, task: ConfigurableTask, kind: Kind, number: int, doc: Mapping[str, Any]) -> Row:
+def _row(name: str, task: ConfigurableTask, kind: Kind, number: int, doc: Mapping[str, Any]) -> Row | None:
+    """Write one row; None where the document has no reference to make a pair of."""
     doc_id, prompt, references = as_asked(task, number, doc)
+    row = {"doc_id": doc_id, "prompt": prompt}
     if kind == "preferences":
-        answers = {side: _answer(name, task, side, doc_id, doc) for side in ("chosen", "rejected")}
-        return {"doc_id": doc_id, "prompt": prompt, **answers}
-    if not references:
-        raise UserError(f"task {name}: document {doc_id} has no reference")
-    return {"doc_id": doc_id, "prompt": prompt, "completion": references[0]}
+        return row | {
+            side: _after_prompt(task, _answer(name, task, side, doc_id, doc)) for side in ("chosen", "rejected")
+        }
+    if kind == "prompts":
+        return row
+    return row | {"completion": _after_prompt(task, references[0])} if references else None
+
+
+def _after_prompt(task: ConfigurableTask, answer: str) -> str:
+    """Write an answer as it follows the prompt."""
+    prefix = (task.config.metadata or {}).get("completion_prefix")
+    return answer if prefix is None else f"{prefix}{answer.lstrip()}"
 
 
 def _answer(name: str, task: ConfigurableTask, side: str, doc_id: str, doc: Mapping[str, Any]) -> str:

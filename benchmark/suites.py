@@ -106,6 +106,8 @@ class Suite(Record):
             raise ValueError("two tasks share a role")
         if self.plane.role not in roles:
             raise ValueError("plane.role names no task")
+        if self.imported and self.judge is None:
+            raise ValueError("an imported suite names the `judge` whose verdicts it holds")
         if not self.imported and self.sampling is None:
             raise ValueError("a suite that is sampled here needs `sampling`")
         return self
@@ -190,13 +192,13 @@ def load_task(name: str) -> ConfigurableTask:
     UserError
         If there is none of that name; the message lists those there are.
     """
-    return _load_task(name, os.environ.get("GENDIV_DATA"))
+    return _load_task(name, str(tasks_folder()), os.environ.get("GENDIV_DATA"))
 
 
 @functools.lru_cache(maxsize=32)
-def _load_task(name: str, data_root: str | None) -> ConfigurableTask:  # noqa: ARG001
+def _load_task(name: str, folder: str, data_root: str | None) -> ConfigurableTask:  # noqa: ARG001
     with _quiet("lm_eval.api.task", "lm_eval.tasks"):
-        manager = _task_manager(str(tasks_folder()))
+        manager = _task_manager(folder)
         if name not in manager.all_subtasks:
             raise UserError(f"no task {name!r}; there are: {', '.join(manager.all_subtasks)}")
         return manager.load([name])["tasks"][name]

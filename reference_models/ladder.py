@@ -232,7 +232,7 @@ def _average(arguments: Any, report: Report) -> None:
 
 def _evaluate(model: str, folder: Path, options: pipeline.SampleOptions, report: Report) -> None:
     """Sample, judge and score, unless that is done."""
-    run = pipeline.sample(model, SUITE, folder, options, report)
+    (run,) = pipeline.sample(model, SUITE, folder, options, report)
     pipeline.judge(run, report)
     with contextlib.suppress(UserError):
         run.scores()  # refuses scores of other samples

@@ -48,13 +48,14 @@ def test_a_short_instruction_is_not_found_within_another() -> None:
     assert Evaluated(["What is RLHF?"]).overlap("What is RLHF good for?") is None
 
 
-def test_the_template_of_a_task_is_not_compared_but_its_document_and_references_are() -> None:
+def test_the_template_of_a_task_is_not_compared_but_its_document_and_long_references_are() -> None:
+    long = " ".join("abcdefghijklm")
     summary = Prompt(
-        task="t", doc_id="0", text="POST: a\nTL;DR:", references=("r",), doc={}, shortens="a", chat="Sum: a"
+        task="t", doc_id="0", text="POST: a\nTL;DR:", references=(long, "yes"), doc={}, shortens="a", chat="Sum: a"
     )
     instruction = Prompt(task="t", doc_id="1", text="### do it ###", references=(), doc={}, chat="do it")
     plain = Prompt(task="t", doc_id="2", text="p", references=(), doc={})
-    assert list(evaluated_texts([summary, instruction, plain])) == ["a", "r", "do it", "p"]
+    assert list(evaluated_texts([summary, instruction, plain])) == ["a", long, "do it", "p"]
 
 
 def test_an_empty_text_overlaps_with_nothing() -> None:

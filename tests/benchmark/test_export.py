@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from data_root import make_data_root, rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark import cli, export, suites
+from benchmark.data import sources
 from benchmark.errors import UserError
 from benchmark.records import Prompt, prompts_sha256
 from benchmark.suites import load_prompts, load_suite
@@ -72,6 +75,7 @@ def task(tmp_path, monkeypatch):
         }
         path = folder / "mine" / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))
+        suites._load_task.cache_clear()
         return path
 
     return make
@@ -154,7 +158,7 @@ def test_evaluated_prompts_are_written_only_where_asked_for_and_with_a_warning(g
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nope",), "no task 'nope'; there are: gendiv_pocket_id, "),
+        (("nope",), "no task 'nope'; there are: gendiv_alpaca_eval, "),
         (("gendiv_pocket_ood",), "task gendiv_pocket_ood has no train split; there are: test"),
         (("gendiv_pocket_id", "--split", "validation"), "has no validation split; there are: train, test"),
         (("gendiv_pocket_id", "--kind", "preferences"), "has no preferences: its YAML names no metadata.chosen"),
@@ -255,8 +259,9 @@ def test_a_task_without_free_text_or_without_a_reference_is_refused(task):
     path = task("mine", train=TRAIN, test=ASKED)
     config = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(config | {"doc_to_target": "{{[]}}"}))
-    with pytest.raises(UserError, match="document 0 has no reference"):
+    with pytest.raises(UserError, match="no row of the train split of mine is left: 6 without a reference"):
         export.training_data("mine")
+    suites._load_task.cache_clear()
     del config["generation_kwargs"]
     choices = {"output_type": "multiple_choice", "doc_to_choice": ["x", "y"], "doc_to_target": 0}
     path.write_text(yaml.safe_dump(config | choices | {"metric_list": [{"metric": "acc"}]}))
@@ -265,10 +270,12 @@ def test_a_task_without_free_text_or_without_a_reference_is_refused(task):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-rows = st.lists(st.fixed_dictionaries({"doc_id": texts, "prompt": st.sampled_from(["a", "b", "c"]), "chosen": texts}))
+written = st.lists(
+    st.fixed_dictionaries({"doc_id": texts, "prompt": st.sampled_from(["a", "b", "c"]), "chosen": texts})
+)
 
 
-@given(rows)
+@given(written)
 def test_grouping_moves_rows_to_their_prompts_first_and_loses_none(rows):
     grouped = export._together(rows)
     prompts = [row["prompt"] for row in grouped]
@@ -279,7 +286,7 @@ def test_grouping_moves_rows_to_their_prompts_first_and_loses_none(rows):
         assert [r for r in grouped if r["prompt"] == prompt] == [r for r in rows if r["prompt"] == prompt]
 
 
-@given(rows=rows)
+@given(rows=written)
 def test_any_text_comes_back_from_one_line(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     export.write(path, rows)
@@ -293,3 +300,133 @@ def test_the_help_loads_nothing_heavy():
     code += "try: cli.main()\nexcept SystemExit: pass\nprint('LOADED', *sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(ran.stdout.rpartition("LOADED")[2].split()) & {"torch", "transformers", "lm_eval", "datasets"}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data root of invented rows, set."""
+    folder = make_data_root(tmp_path / "data")
+    monkeypatch.setenv(sources.DATA_ROOT, str(folder))
+    return folder
+
+
+def test_pairs_of_real_suites_follow_the_published_prompt_after_one_space(root):
+    exported = export.training_data("gendiv_tldr")
+    raw = [row for row in rows()["tldr"]["train"] if row["summary"].strip()]
+    assert exported.rows == [
+        {
+            "doc_id": f"train-{row['id'].removeprefix('t3_train'):0>2}",
+            "prompt": f"SUBREDDIT: r/{row['subreddit']}\nTITLE: {row['title']}\nPOST: {row['post']}\nTL;DR:",
+            "completion": f" {row['summary'].strip()}",
+        }
+        for row in raw
+    ]
+    assert exported.dropped == {"without a reference": 6}
+    assert exported.data == sources.provenance("tldr")
+    assert not exported.evaluated
+
+
+def test_instruction_pairs_carry_their_input_and_answer_at_once(root):
+    pairs = export.training_data("gendiv_alpaca_farm").rows
+    assert "### Input:" not in pairs[0]["prompt"]
+    assert pairs[1]["prompt"].endswith("### Instruction:\ndo sft 1\n\n### Input:\ninput 1\n\n### Response:")
+    assert [row["completion"] for row in pairs] == [f"done {n}" for n in range(10)]
+
+
+def test_prompts_have_no_answer_and_come_from_their_own_split(root):
+    prompts = export.training_data("gendiv_alpaca_farm", kind="prompts")
+    assert [set(row) for row in prompts.rows] == [{"doc_id", "prompt"}] * 6
+    assert all("do unlabeled" in row["prompt"] for row in prompts.rows)
+    # A document without a reference is a prompt as good as any.
+    assert len(export.training_data("gendiv_tldr", kind="prompts").rows) == 40
+
+
+def test_preferences_have_the_prompt_of_their_pair(root):
+    pairs = {row["doc_id"]: row for row in export.training_data("gendiv_tldr", kind="prompts").rows}
+    preferences = export.training_data("gendiv_tldr", kind="preferences").rows
+    assert [row["prompt"] for row in preferences] == [pairs[f"train-{n:02d}"]["prompt"] for n in range(6)]
+    assert (preferences[1]["chosen"], preferences[1]["rejected"]) == (" second of 1", " first of 1")
+    farm = export.training_data("gendiv_alpaca_farm", kind="preferences")
+    assert [row["chosen"] for row in farm.rows] == ["one", "two"] * 2
+    assert farm.dropped == {"without a preference": 2}
+
+
+def test_a_shift_filters_every_view(root):
+    for kind in ("pairs", "prompts", "preferences"):
+        whole = export.training_data("gendiv_tldr", kind=kind).rows
+        part = export.training_data("gendiv_tldr_subreddit_id", kind=kind).rows
+        kept = [row for row in whole if "r/aww" not in row["prompt"] and "r/books" not in row["prompt"]]
+        assert [row["prompt"] for row in part] == [row["prompt"] for row in kept]
+        assert 0 < len(part) < len(whole)
+
+
+def test_a_training_row_that_is_evaluated_in_the_suite_is_left_out(root):
+    asked = rows()["tldr"]["test"][3]
+    write_rows(root / "tldr" / "train.jsonl", [*rows()["tldr"]["train"], {**asked, "post": f"{asked['post']} \n"}])
+    exported = export.training_data("gendiv_tldr")
+    assert exported.dropped == {"without a reference": 6, "with an evaluated prompt": 1}
+    assert export.training_data("gendiv_tldr", split="test").evaluated
+
+
+def test_the_data_of_a_task_beside_it_need_not_be_there_and_is_then_named(root):
+    (root / "cnn_dailymail" / "test.jsonl").unlink()
+    assert export.training_data("gendiv_tldr").not_compared == ("gendiv_cnn_dailymail",)
+    assert export.training_data("gendiv_alpaca_farm").not_compared == ()
+    (root / "tldr" / "test.jsonl").unlink()
+    suites._load_task.cache_clear()
+    with pytest.raises(UserError, match=r"tldr/test\.jsonl: no such file"):
+        export.training_data("gendiv_tldr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"name": "gendiv_cnn_dailymail"}, "has no train split; there are: test"),
+        ({"name": "gendiv_tldr_length_ood"}, "has no train split; there are: test"),
+        ({"kind": "preferences", "split": "validation"}, r"tldr_preferences/validation\.jsonl: no such file"),
+        (
+            {"name": "gendiv_alpaca_farm", "kind": "preferences", "split": "validation"},
+            "has no validation split of these",
+        ),
+        ({"seed": 3}, "leave out --seed"),
+        ({"subset": 0.0}, "a subset of 0 is no share"),
+        ({"subset": 0.5, "split": "validation"}, "a random subset is of training data"),
+        ({"subset": 0.3, "subset_draw": "published"}, "the published subsets are 0.1 and 0.5, not 0.3"),
+    ],
+)
+def test_a_view_that_is_not_there_is_refused_by_name(root, arguments, says):
+    with pytest.raises(UserError, match=says):
+        export.training_data(**{"name": "gendiv_tldr", **arguments})
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1])
+def test_a_subset_without_replacement_is_that_share_of_different_documents_in_order(share):
+    docs = [{"n": n} for n in range(1000)]
+    drawn = [doc["n"] for doc in export.draw_subset(docs, share, "without_replacement")]
+    assert drawn == sorted(set(drawn))
+    assert len(drawn) == 1000 * share
+    assert drawn == [doc["n"] for doc in export.draw_subset(docs, share, "without_replacement")]
+
+
+@pytest.mark.parametrize(("share", "seed", "different"), [(0.1, 10, 0.952), (0.5, 50, 0.787)])
+def test_the_published_subset_is_drawn_with_replacement(share, seed, different):
+    numbers = np.random.default_rng(seed).integers(0, 116_722, 116_722 // round(1 / share))
+    drawn = [doc["n"] for doc in export.draw_subset([{"n": n} for n in range(116_722)], share, "published")]
+    assert drawn == list(numbers)
+    assert len(set(drawn)) / len(drawn) == pytest.approx(different, abs=0.005)
+
+
+def test_a_subset_is_drawn_before_anything_is_dropped_or_limited(root):
+    whole = {row["doc_id"] for row in export.training_data("gendiv_tldr", kind="prompts").rows}
+    half = export.training_data("gendiv_tldr", kind="prompts", subset=0.5)
+    assert len(half.rows) == 20
+    assert {row["doc_id"] for row in half.rows} < whole
+    assert export.training_data("gendiv_tldr", kind="prompts", subset=0.5, limit=3).rows == half.rows[:3]
+
+
+@pytest.mark.parametrize(
+    "view", [{"source": "tldr"}, {"source": "tldr", "train": "train", "dev": "x"}, {"train": "train"}]
+)
+def test_a_wrong_view_is_one_line(view):
+    with pytest.raises(UserError, match=r"metadata\.views\.pairs: "):
+        export.views({"views": {"pairs": view}})

@@ -1,0 +1,1 @@
+"""The instruction experiment of Kirk et al.: AlpacaFarm (id), AlpacaEval (ood), Sequential Instructions (ood_hard)."""

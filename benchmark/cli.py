@@ -23,7 +23,9 @@ INTERRUPTED = 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
-data = typer.Typer(help="Make the JSONL that the trainers read.", no_args_is_help=True)
+data = typer.Typer(
+    help="Local data: see what is there, take it over, make the JSONL that trainers read.", no_args_is_help=True
+)
 app.add_typer(data, name="data")
 
 Model = Annotated[
@@ -33,7 +35,9 @@ Model = Annotated[
         help="A checkpoint folder, a hub id, backend:args for any lm-eval backend, or control:NAME for a floor.",
     ),
 ]
-SuiteName = Annotated[str, typer.Option("--suite", "-s", help="A suite, such as pocket or pocket@v1.")]
+SuiteNames = Annotated[
+    list[str], typer.Option("--suite", "-s", help="A suite, such as pocket or pocket@v1; several load the model once.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 K = Annotated[int | None, typer.Option("--k", min=1, help="Samples a prompt and temperature.")]
 Temperatures = Annotated[str | None, typer.Option(help='Grid, such as "0.3,0.7,1.0,1.3".')]
@@ -51,6 +55,21 @@ TrainedOn = Annotated[
     list[str] | None, typer.Option(help="A task or data set it was trained on; may be given several times.")
 ]
 RowName = Annotated[str | None, typer.Option("--name", help="The row's name on the board.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", envvar="GENDIV_DATA", help="Local data instead of the hub; `gendiv data check`."),
+]
+Backend = Annotated[
+    Literal["auto", "hf", "vllm"], typer.Option(help="What runs a checkpoint; auto: vllm for large ones on a GPU.")
+]
+MaxPromptTokens = Annotated[int | None, typer.Option(min=1, help="Longest prompt; default: the suite's.")]
+Truncation = Annotated[
+    Literal["keep_start", "keep_end"] | None,
+    typer.Option(help="What of a longer prompt stays: the lead of its document, or, as published, the end of it all."),
+]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts; `gendiv merge` joins them.")
+]
 
 
 @app.callback(no_args_is_help=True)
@@ -118,7 +137,7 @@ def train(
 @app.command()
 def sample(
     model: Model,
-    suite: SuiteName,
+    suite: SuiteNames,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")],
     k: K = None,
     temperatures: Temperatures = None,
@@ -132,33 +151,62 @@ def sample(
     name: RowName = None,
     method: Method = None,
     trained_on: TrainedOn = None,
+    data_root: DataRoot = None,
+    backend: Backend = "auto",
+    max_prompt_tokens: MaxPromptTokens = None,
+    truncation: Truncation = None,
+    shard: ShardOption = None,
 ) -> None:
     """Draw k outputs a prompt and temperature. Kill it at any time: the same command finishes the missing ones."""
     from benchmark import pipeline
 
-    options = _options(k, temperatures, limit, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
+    options = _options(
+        **{"k": k, "limit": limit, "seed": seed, "batch_size": batch_size, "device": device, "dtype": dtype},
+        **{"chat": chat, "threads": threads, "data_root": data_root, "backend": backend, "truncation": truncation},
+        **{"max_prompt_tokens": max_prompt_tokens, "shard": _parse_shard(shard)},
+        temperatures=temperatures,
+        name=name,
+        method=method,
+        trained_on=trained_on,
+    )
     with _progress() as bars:
-        run = pipeline.sample(model, suite, out, options, bars.stage)
-    print(f"sampled: {run.folder}")
+        runs = pipeline.sample(model, suite, out, options, bars.stage)
+    for run in runs:
+        _tell(f"sampled: {run.folder}")
 
 
 @app.command()
-def judge(run: RunFolder) -> None:
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="SHARD…", help="Run folders of all shards, or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")],
+) -> None:
+    """Merge the shards of one run: the files are those of a run on one machine."""
+    from benchmark.sampling.shards import merge as merge_shards
+
+    print(f"merged: {merge_shards(shards, out).folder}")
+
+
+@app.command()
+def judge(run: RunFolder, data_root: DataRoot = None) -> None:
     """Judge every sample of a run that has no verdict yet, against the reference."""
     from benchmark import pipeline
     from benchmark.runs import Run
 
+    pipeline.use_data(data_root)
     with _progress() as bars:
         pipeline.judge(Run(run), bars.stage)
     print(f"judged: {run}")
 
 
 @app.command()
-def score(run: RunFolder, threads: Threads = 1) -> None:
-    """Score a judged run: win rate, gap and diversity, each with its interval."""
+def score(run: RunFolder, threads: Threads = 1, data_root: DataRoot = None) -> None:
+    """Score a run: win rate and gap where it is judged, and diversity, each with its interval."""
     from benchmark import pipeline
     from benchmark.runs import Run
 
+    pipeline.use_data(data_root)
     with _progress() as bars:
         scores = pipeline.score(Run(run), bars.stage, threads)
     _print_scores(scores)
@@ -167,7 +215,7 @@ def score(run: RunFolder, threads: Threads = 1) -> None:
 @app.command("run")
 def run_all(
     model: Model,
-    suite: SuiteName,
+    suite: SuiteNames,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder; default: runs/SUITE/NAME.")] = None,
     k: K = None,
     temperatures: Temperatures = None,
@@ -181,18 +229,36 @@ def run_all(
     name: RowName = None,
     method: Method = None,
     trained_on: TrainedOn = None,
+    data_root: DataRoot = None,
+    backend: Backend = "auto",
+    max_prompt_tokens: MaxPromptTokens = None,
+    truncation: Truncation = None,
 ) -> None:
     """Sample, judge and score a model."""
     from benchmark import pipeline
+    from benchmark.suites import load_suite
 
-    options = _options(k, temperatures, limit, seed, batch_size, device, dtype, chat, threads, name, method, trained_on)
-    folder = out or Path("runs") / suite.partition("@")[0] / _folder_name(name or model)
+    options = _options(
+        **{"k": k, "limit": limit, "seed": seed, "batch_size": batch_size, "device": device, "dtype": dtype},
+        **{"chat": chat, "threads": threads, "data_root": data_root, "backend": backend, "truncation": truncation},
+        **{"max_prompt_tokens": max_prompt_tokens},
+        temperatures=temperatures,
+        name=name,
+        method=method,
+        trained_on=trained_on,
+    )
+    own_name = _folder_name(name or model)
+    folder = out or (
+        Path("runs") / suite[0].partition("@")[0] / own_name if len(suite) == 1 else Path("runs") / own_name
+    )
     with _progress() as bars:
-        run = pipeline.sample(model, suite, folder, options, bars.stage)
-        pipeline.judge(run, bars.stage)
-        scores = pipeline.score(run, bars.stage, threads)
-    _print_scores(scores)
-    print(f"run: {folder}")
+        for run in pipeline.sample(model, suite, folder, options, bars.stage):
+            if load_suite(run.manifest().identity.suite).judge is None:
+                print(f"note: {run.manifest().identity.suite} has no judge yet: no win rate", file=sys.stderr)
+            else:
+                pipeline.judge(run, bars.stage)
+            _print_scores(pipeline.score(run, bars.stage, threads))
+            print(f"run: {run.folder}")
 
 
 @importing.command("alpaca-eval")
@@ -219,26 +285,72 @@ def import_alpaca_eval(
         print(f"imported: {run.folder}")
 
 
+@data.command("check")
+def data_check(data_root: DataRoot = None) -> None:
+    """Say for each task on real data what is found, missing, another revision, or wrong."""
+    from benchmark.data.check import USABLE, check
+
+    findings = check(data_root)
+    for found in findings:
+        counted = f": {found.prompts} prompts, {found.references} with a reference" if found.status in USABLE else ""
+        print(f"{found.task}: {found.status}{counted}")
+        print(f"    {found.detail}")
+        if found.training:
+            print("    training: " + ", ".join(f"{view} {count}" for view, count in found.training.items()))
+    if data_root is None:
+        print("no data root: every task will ask the hub; give --data-root DIR or set GENDIV_DATA")
+    elif not any(found.status in USABLE for found in findings):
+        raise UserError("no task has data that can be used", where=data_root)
+
+
+@data.command("adopt")
+def data_adopt(
+    shared: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Copies of public data; see the docs for the layout.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The data root to make.")],
+) -> None:
+    """Make a data root of stand-ins for the hub's data sets; runs on it name them and never mix with hub runs."""
+    from benchmark.data.adopt import adopt
+
+    for line in adopt(shared, out):
+        print(line)
+    print(f"adopted: {out}; give it as --data-root, or set GENDIV_DATA")
+
+
 @data.command("export")
 def data_export(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task; `gendiv list tasks` names them.")],
     out: Annotated[Path, typer.Option(metavar="JSONL", help="The file; one that is there is replaced.")],
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which documents.")] = "train",
     kind: Annotated[
-        Literal["pairs", "preferences"], typer.Option(help="Prompt and completion, or prompt, chosen and rejected.")
+        Literal["pairs", "prompts", "preferences"],
+        typer.Option(help="Prompt and completion, prompt alone, or prompt, chosen and rejected."),
     ] = "pairs",
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first N documents; default: all, or 20,000 of a generator's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=1, help="Seed of a generator's documents; default: 1.")] = None,
+    subset: Annotated[float | None, typer.Option(help="Share of the training documents, drawn at random.")] = None,
+    subset_draw: Annotated[
+        Literal["without_replacement", "published"],
+        typer.Option(help="How; published: 0.1 or 0.5, with replacement, as in the code of Kirk et al."),
+    ] = "without_replacement",
+    data_root: DataRoot = None,
 ) -> None:
     """Write a task's training documents as JSONL. Same inputs, same bytes; never an evaluated prompt unasked."""
-    from benchmark import export
+    from benchmark import export, pipeline
 
-    exported = export.training_data(task, kind=kind, split=split, limit=limit, seed=seed)
+    pipeline.use_data(data_root)
+    exported = export.training_data(
+        task, kind=kind, split=split, limit=limit, seed=seed, subset=subset, subset_draw=subset_draw
+    )
     export.write(out, exported.rows)
     if exported.evaluated:
         print(f"warning: the {split} prompts of {task} are evaluated and must not be trained on", file=sys.stderr)
+    if exported.not_compared:
+        names = ", ".join(exported.not_compared)
+        print(f"warning: not compared with the evaluated prompts of {names}, whose data is not there", file=sys.stderr)
     for reason, count in exported.dropped.items():
         print(f"dropped: {count} {reason}", file=sys.stderr)
     print(f"exported: {len(exported.rows)} rows to {out}")
@@ -303,18 +415,12 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _options(
-    k: int | None,
+    *,
     temperatures: str | None,
-    limit: int | None,
-    seed: int | None,
-    batch_size: int | None,
-    device: str | None,
-    dtype: str | None,
-    chat: bool | None,
-    threads: int,
     name: str | None,
     method: str | None,
     trained_on: list[str] | None,
+    **others: Any,
 ) -> SampleOptions:
     from benchmark.pipeline import SampleOptions
     from benchmark.records import ModelCard
@@ -330,7 +436,24 @@ def _options(
             if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
                 raise UserError(f"{option} needs 1 to 200 printable characters")
     card = ModelCard(method=method, trained_on=tuple(trained_on) if trained_on else None)
-    return SampleOptions(k, grid, seed, batch_size, device, dtype, chat, threads, name, limit, card)
+    return SampleOptions(temperatures=grid, name=name, card=card, **others)
+
+
+def _parse_shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, slash, total = text.partition("/")
+    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise UserError(f"--shard {text!r}: write I/N with I from 1 to N, such as 1/4")
+    return int(number), int(total)
+
+
+def _tell(line: str) -> None:
+    """Print a line once, of however many processes a launcher has started."""
+    from benchmark.sampling.processes import launched
+
+    if launched().is_main:
+        print(line)
 
 
 def _folder_name(model: str) -> str:

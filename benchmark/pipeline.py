@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.errors import UserError
 from benchmark.judging.judge import check_verdicts, judge_run, load_judge, verdict_keys
 from benchmark.provenance import environment
-from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sample, Sampling, Scores, Verdict
-from benchmark.runs import Run, write_atomically, write_record
-from benchmark.sampling.grid import check_grid
+from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sample, Sampling, Scores, Truncation, Verdict
+from benchmark.runs import Run, write_atomically
+from benchmark.sampling.grid import Shard, check_grid, spelled
+from benchmark.sampling.processes import Processes, launched
+from benchmark.sampling.sampler import Job, sample_runs
 from benchmark.suites import Suite, load_prompts, load_suite, task_identities
+
+if TYPE_CHECKING:
+    from benchmark.sampling.model import Backend, Built
 
 Progress = Callable[[str, int, int], None]
 """(stage, cells done since the last call, cells in all)."""
@@ -38,6 +44,14 @@ class SampleOptions:
     """Only the first so many prompts of each task; such runs compare with runs of as many alone."""
     card: ModelCard = field(default_factory=ModelCard)
     """What is declared about the model: its method, and what it was trained on."""
+    backend: Backend | None = None
+    """What runs a Hugging Face model, see `benchmark.sampling.model`; None = its own choice."""
+    max_prompt_tokens: int | None = None
+    truncation: Truncation | None = None
+    data_root: Path | None = None
+    """Folder of local data; None = what GENDIV_DATA says."""
+    shard: Shard | None = None
+    """(i, n): only the i-th of n parts of every task, from 1; `benchmark.sampling.shards` merges them."""
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -45,72 +59,140 @@ def silent(_stage: str, _done: int, _total: int) -> None:
 
 
 def sample(
-    model: str, suite_name: str, out: Path, options: SampleOptions | None = None, progress: Progress = silent
-) -> Run:
-    """Draw a model's missing samples into a run folder.
+    model: str,
+    suites: Sequence[str] | str,
+    out: Path,
+    options: SampleOptions | None = None,
+    progress: Progress = silent,
+) -> list[Run]:
+    """Draw a model's missing samples into one run folder a suite; the model is loaded once.
+
+    Under a launcher of several processes each draws its part; see `benchmark.sampling.processes`.
 
     Parameters
     ----------
     model
         See `benchmark.sampling.model`.
-    suite_name
-        ``name`` or ``name@vN``.
+    suites
+        ``name`` or ``name@vN``, one or several.
     out
-        The run folder, new or begun by the same command.
+        The run folder, new or begun by the same command; with several suites the folder of ``<suite>`` folders.
     options
         See `SampleOptions`.
     progress
         See `Progress`.
-    """
-    from benchmark.sampling.model import build
-    from benchmark.sampling.sampler import sample_run
 
+    Returns
+    -------
+    list
+        The runs, in order of the suites.
+    """
     options = options or SampleOptions()
-    suite = load_suite(suite_name)
-    prompts = {task: asked[: options.limit] for task, asked in load_prompts(suite).items()}
-    sampling = _sampling(suite, options, control=model.startswith("control:"))
-    run = Run(out)
-    _refuse_strange_folder(run)
+    processes = launched()
+    asked = _asked(model, [suites] if isinstance(suites, str) else suites, out, options)
     _set_threads(options.threads)
-    built = build(
-        model,
-        suite,
-        prompts,
-        batch_size=options.batch_size,
-        device=options.device,
-        dtype=options.dtype,
-        chat=options.chat,
-    )
+    built: list[Built] = []
+    for one in asked:
+        # A control is made of its suite's references; any other model is the same for all.
+        built.append(_built(model, one, options, processes) if not built or model.startswith("control:") else built[0])
+    jobs = [_job(one, made, options) for one, made in zip(asked, built, strict=True)]
+    stage = "sampling" if processes.total == 1 else f"sampling, process {processes.number} of {processes.total}"
+    sample_runs(jobs, processes=processes, progress=lambda n, total: progress(stage, n, total))
+    return [job.run for job in jobs]
+
+
+class _Asked(NamedTuple):
+    """What one suite asks of a model, and where the answers go."""
+
+    run: Run
+    suite: Suite
+    prompts: dict[str, list[Prompt]]
+    sampling: Sampling
+
+
+def _asked(model: str, names: Sequence[str], out: Path, options: SampleOptions) -> list[_Asked]:
+    """Load all suites, before a model is."""
+    use_data(options.data_root)
+    suites = [load_suite(name) for name in names]
+    if not suites:
+        raise UserError("no suite to sample; `gendiv list suites` names them")
+    if double := next((suite for n, suite in enumerate(suites) if suite.suite in [s.suite for s in suites[:n]]), None):
+        raise UserError(f"suite {double.suite} is given twice; give each once")
+    if len(suites) > 1 and (out.is_file() or Run(out).manifest_path.exists()):
+        raise UserError("is no folder of one run a suite; give another --out for several suites", where=out)
+    asked = []
+    for suite in suites:
+        run = Run(out / suite.suite if len(suites) > 1 else out)
+        _refuse_strange_folder(run)
+        prompts = {task: found[: options.limit] for task, found in load_prompts(suite).items()}
+        sampling = _sampling(suite, options, control=model.startswith("control:"))
+        asked.append(_Asked(run, suite, prompts, sampling))
+    return asked
+
+
+def _built(model: str, asked: _Asked, options: SampleOptions, processes: Processes) -> Built:
+    from benchmark.sampling.model import build
+
+    if processes.total > 1 and (options.backend == "vllm" or model.startswith("vllm:")):
+        raise UserError(
+            "vllm starts its own processes: give it tensor_parallel_size or data_parallel_size, and no launcher"
+        )
+    with processes.apart():
+        return build(
+            model,
+            asked.suite,
+            asked.prompts,
+            batch_size=options.batch_size,
+            device=processes.device(options.device),
+            dtype=options.dtype,
+            chat=options.chat,
+            backend=options.backend,
+        )
+
+
+def _job(asked: _Asked, built: Built, options: SampleOptions) -> Job:
+    run = asked.run
     begun = run.manifest() if run.manifest_path.exists() else None
-    # What is not said again stays as it was said first.
     manifest = Manifest(
+        # What is not said again stays as it was said first.
         name=options.name or (begun.name if begun else built.name),
         kind=built.kind,
-        identity=identity(suite, prompts, sampling),
-        model=built.sampler.identity(sampling),
+        identity=identity(asked.suite, asked.prompts, asked.sampling),
+        model=built.sampler.identity(asked.sampling),
         card=_said_last(begun.card if begun else ModelCard(), options.card),
+        shard=options.shard,
         record=begun.record if begun else environment(),
     )
-    total = sum(len(asked) for asked in prompts.values()) * len(sampling.temperatures) * sampling.k
-    started = time.perf_counter()
-    drawn = sample_run(run, built.sampler, manifest, prompts, advance=lambda n: progress("sampling", n, total))
-    if drawn:
-        _add_wall_time(run, time.perf_counter() - started)
-    return run
+    return Job(run, built.sampler, manifest, asked.prompts)
+
+
+def use_data(root: Path | None) -> None:
+    """Have every task of this process read its data from a local folder; None changes nothing."""
+    if root is None:
+        return
+    if not root.is_dir():
+        raise UserError("no such folder of data; `gendiv data adopt` makes one", where=root)
+    os.environ["GENDIV_DATA"] = str(root.resolve())
 
 
 def judge(run: Run, progress: Progress = silent) -> None:
     """Judge the samples of a run that have no verdict yet, by the suite's own judge."""
     manifest = run.manifest()
-    if load_suite(manifest.identity.suite).imported:
+    suite = load_suite(manifest.identity.suite)
+    if suite.imported:
         raise UserError("an imported run comes with its verdicts; there is no judge here", where=run.manifest_path)
+    if (name := suite.judge) is None:
+        raise UserError(
+            f"suite {suite.id} has no judge yet; `gendiv score` scores its runs without a win rate",
+            where=run.manifest_path,
+        )
     manifest, suite, prompts = _open(run)
     total = sum(len(_checked_samples(run, manifest, entry.task, prompts)) for entry in suite.tasks)
-    judge_run(run, suite, load_judge(suite.judge), prompts, advance=lambda n: progress("judging", n, total))
+    judge_run(run, suite, load_judge(name), prompts, advance=lambda n: progress("judging", n, total))
 
 
 def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
-    """Score a judged run, write its ``scores.json`` and return it."""
+    """Score a run, judged where its suite has a judge, write its ``scores.json`` and return it."""
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
 
@@ -145,7 +227,7 @@ def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling)
         tasks=task_identities(suite, prompts),
         sampling=sampling,
         judge=suite.judge,
-        judge_sha256=load_judge(suite.judge).config.sha256,
+        judge_sha256=load_judge(suite.judge).config.sha256 if suite.judge else None,
         encoder=suite.encoder,
     )
 
@@ -153,6 +235,10 @@ def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling)
 def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
     """Read a run's manifest and its suite; refuse a run whose prompts or judge are not this version's."""
     manifest = run.manifest()
+    if manifest.shard:
+        raise UserError(
+            f"the run is {spelled(manifest.shard)} alone; `gendiv merge` all shards first", where=run.manifest_path
+        )
     suite = load_suite(manifest.identity.suite)
     asked = {task.task: task.n_prompts for task in manifest.identity.tasks}
     # A run of the first few prompts is judged and scored on those; their hash is compared below.
@@ -187,8 +273,10 @@ def _checked_samples(run: Run, manifest: Manifest, task: str, prompts: dict[str,
 def _checked_verdicts(
     run: Run, manifest: Manifest, task: str, samples: list[Sample], prompts: dict[str, list[Prompt]] | None
 ) -> list[Verdict]:
-    """Read a task's verdicts: one on every sample and, where the judge is ours, on these very texts."""
+    """Read a task's verdicts: one on every sample and, where the judge is ours, on these very texts; none without."""
     judge = manifest.identity.judge
+    if judge is None:
+        return []
     verdicts = run.verdicts(task, judge)
     keys = verdict_keys(load_judge(judge).config, prompts[task], samples) if prompts else None
     check_verdicts(verdicts, (s.cell for s in samples), where=run.verdicts_path(task, judge), keys=keys)
@@ -207,6 +295,8 @@ def _sampling(suite: Suite, options: SampleOptions, *, control: bool) -> Samplin
         "k": options.k,
         "temperatures": tuple(sorted(set(options.temperatures))) if options.temperatures else None,
         "seed": options.seed,
+        "max_prompt_tokens": options.max_prompt_tokens,
+        "truncation": options.truncation,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     if control:
@@ -226,12 +316,3 @@ def _set_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _add_wall_time(run: Run, seconds: float) -> None:
-    manifest = run.manifest()
-    before = manifest.record.get("sampling_seconds", 0.0)
-    total = round(seconds + (before if isinstance(before, int | float) else 0.0), 1)
-    write_record(
-        run.manifest_path, manifest.model_copy(update={"record": {**manifest.record, "sampling_seconds": total}})
-    )

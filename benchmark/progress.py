@@ -1,8 +1,11 @@
-"""Progress bars on the terminal: one bar a stage or job, with rate and time left."""
+"""Progress on the error stream: bars on a terminal, a line now and then in a log, each with rate and time left."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -10,21 +13,60 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from benchmark.sampling.processes import launched
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Rate(ProgressColumn):
+    """Units a second, lately."""
+
+    def render(self, task: Task) -> Text:
+        """Write the rate; nothing until there is one."""
+        return Text(f"{_rounded(task.speed)}/s" if task.speed else "")
+
+
+@dataclass
+class _Stage:
+    """How far a stage is."""
+
+    started: float
+    found: int
+    """What the first call told: it was there before, and took no time."""
+    done: int = 0
 
 
 class Bars:
-    """A context manager that draws bars on the error stream; on a pipe or in a log it draws nothing."""
+    """A context manager that draws a bar a stage or job.
 
-    def __init__(self) -> None:
+    On a pipe or in a log a stage writes a line every half minute instead, so that a short run writes nothing, and jobs
+    write nothing. Of several processes of a launcher only the first tells anything.
+
+    Parameters
+    ----------
+    clock
+        Seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_main = launched().is_main
+        self._stages: dict[str, _Stage] = {}
+        self._last_line = clock()
         self._progress = Progress(
             TextColumn("{task.description:<32}"),
             BarColumn(),
             MofNCompleteColumn(),
+            Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -33,19 +75,25 @@ class Bars:
         self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
-        if self._progress.console.is_terminal:
+        if self._draws:
             self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress.console.is_terminal:
+        if self._draws:
             self._progress.stop()
 
     def stage(self, stage: str, done: int, total: int) -> None:
-        """Advance the bar of a stage by ``done`` of ``total`` units."""
+        """Advance a stage by ``done`` of ``total`` units; the first call may tell what was done long before."""
         self.job("", stage, done, total)
+        now = self._clock()
+        progress = self._stages.setdefault(stage, _Stage(now, done))
+        progress.done += done
+        if self._is_main and not self._draws and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(_line(stage, progress, total, now), file=sys.stderr, flush=True)
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """Make a callback for code that tells (units done so far, units in all)."""
@@ -68,3 +116,28 @@ class Bars:
                     del self._bars[other]
             self._bars[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._bars[name], advance=done, total=total)
+
+    @property
+    def _draws(self) -> bool:
+        return self._is_main and self._progress.console.is_terminal
+
+
+def _line(stage: str, progress: _Stage, total: int, now: float) -> str:
+    """Write a stage's progress, such as ``sampling 12,345/171,000 (7 %), 410/s, 6 min left``."""
+    share = f" ({100 * progress.done // total} %)" if total else ""
+    parts = [f"{stage} {progress.done:,}/{total:,}{share}"]
+    new, seconds = progress.done - progress.found, now - progress.started
+    if new > 0 and seconds > 0:
+        parts += [f"{_rounded(new / seconds)}/s", f"{_duration((total - progress.done) * seconds / new)} left"]
+    return ", ".join(parts)
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

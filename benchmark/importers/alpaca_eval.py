@@ -304,6 +304,7 @@ def _judge_sha256(annotator: str) -> str:
 
 def _manifest(name: str, suite: Suite, prompts: list[Prompt], outputs: JsonRows, annotations: JsonRows) -> Manifest:
     annotator = suite.judge
+    assert annotator is not None, "an imported suite comes with its judge"
     reference = SUITES[annotator][1]
     texts = {
         key: annotations.text(number, "output_2" if _swapped(annotations, number, reference) else "output_1")

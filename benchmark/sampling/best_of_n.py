@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark import reward_model
@@ -24,9 +24,9 @@ class BestOfNSampler:
     noise of each output is its own, so that nothing depends on batch or interruption where the policy's samples do not.
     Of outputs that tie, the first drawn is kept; they are exchangeable, so that favours none.
 
-    The reward model reads prompts without chat template. It reads the token ids that were drawn where it has the
-    policy's vocabulary and no stop string may have been cut off, and else the text; an end-of-sequence token follows
-    unless the output ran to its budget.
+    The reward model reads prompts as the policy is asked them, shortened where they had to be, but without chat
+    template. It reads the token ids that were drawn where it has the policy's vocabulary and no stop string may have
+    been cut off, and else the text; an end-of-sequence token follows unless the output ran to its budget.
 
     Parameters
     ----------
@@ -44,11 +44,20 @@ class BestOfNSampler:
         if n < 1:
             raise UserError(f"best-of-n: n must be at least 1, not {n}")
         self.policy, self.scorer, self.tokenizer, self.scorer_id, self.n = policy, scorer, tokenizer, scorer_id, n
-        self.batch_size = max(1, policy.batch_size // n)
         self.dtype = reward_model.compute_exactly(scorer)
         self.shares_vocabulary = (
             isinstance(policy, HFSampler) and policy.lm.tokenizer.get_vocab() == tokenizer.get_vocab()
         )
+
+    @property
+    def batch_size(self) -> int:
+        """Most requests of one call: n times as many are the policy's, which decodes as many together as it can."""
+        return max(1, self.policy.batch_size // self.n)
+
+    @property
+    def shortened(self) -> Mapping[str, int]:
+        """Task → how many of its prompts had to be shortened for the policy."""
+        return self.policy.shortened
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the policy, and in the arguments n and the reward model."""
@@ -63,16 +72,18 @@ class BestOfNSampler:
         return policy.model_copy(update={"arguments": {**policy.arguments, **chosen}})
 
     def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
-        """Refuse as well what the reward model has no room for; the order is the policy's."""
+        """Prepare them as the policy does, and refuse as well what the reward model has no room for."""
+        asked = self.policy.prepare(prompts, sampling)
         limit = reward_model.max_length(self.scorer)
-        for prompt in prompts if limit is not None else ():
+        for prompt in asked if limit is not None else ():
             length = len(reward_model.encode(self.tokenizer, prompt.text, "", finished=False))
             if length + sampling.max_new_tokens > (limit or 0):
                 raise UserError(
                     f"{self.scorer_id}: prompt {prompt.doc_id} of {prompt.task} has {length} tokens, and the reward "
-                    f"model reads at most {limit}, max_new_tokens {sampling.max_new_tokens} among them"
+                    f"model reads at most {limit}, max_new_tokens {sampling.max_new_tokens} among them; a lower "
+                    "max_prompt_tokens shortens prompts where their task allows it"
                 )
-        return self.policy.prepare(prompts, sampling)
+        return asked
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Fill at most ``batch_size`` cells, in order."""
@@ -102,8 +113,9 @@ class BestOfNSampler:
         policy, size = self.policy, self.policy.batch_size
         for part in (requests[start : start + size] for start in range(0, len(requests), size)):
             if isinstance(policy, HFSampler) and self.shares_vocabulary and not sampling.stop:
-                for request, continuation in zip(part, policy.continuations(part, sampling), strict=True):
-                    samples.append(policy.record(request, continuation, sampling))
+                continuations = policy.continuations(part, sampling)
+                samples += policy.records(part, continuations, sampling)
+                for request, continuation in zip(part, continuations, strict=True):
                     # The reward model's own end: a policy may have several, for example one for the end of a turn.
                     end = [self.tokenizer.eos_token_id] if continuation.finished else []
                     prompt = reward_model.encode(self.tokenizer, request.prompt.text, "", finished=False)

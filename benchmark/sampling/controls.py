@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.errors import UserError
 from benchmark.records import Kind, ModelIdentity, Prompt, Sample, Sampling
+from benchmark.sampling.fit import fit
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
 from benchmark.suites import Suite
@@ -26,6 +27,11 @@ class ControlSampler:
         The suite, for its generator of fresh references.
     prompts
         Task → prompts: the controls are made of the references.
+
+    Raises
+    ------
+    UserError
+        If there is no such control, or a task has nothing to make it of.
     """
 
     batch_size = 4096
@@ -36,6 +42,7 @@ class ControlSampler:
         self.name = name
         self.kind, make = CONTROLS[name]
         self.write = make(suite, prompts)
+        self.shortened: dict[str, int] = {}
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the control by its name and the run's seed."""
@@ -48,9 +55,13 @@ class ControlSampler:
             seed=sampling.seed,
         )
 
-    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:  # noqa: ARG002
-        """Keep the task's order."""
-        return list(prompts)
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+        """Keep the task's order and its whole prompts: a control reads as much as there is."""
+        self.shortened |= {prompt.task: 0 for prompt in prompts}
+        return [
+            fit(prompt, None, len, chat=False, truncation=sampling.truncation, model_id=self.name).prompt
+            for prompt in prompts
+        ]
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Write one text for each request."""
@@ -69,8 +80,20 @@ class ControlSampler:
         ]
 
 
+def _references(prompts: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
+    """Keep the prompts that have references: of every task one at least."""
+    having = {task: [prompt for prompt in asked if prompt.references] for task, asked in prompts.items()}
+    if bare := next((task for task, asked in having.items() if not asked), None):
+        raise UserError(f"task {bare} has no references, and this control is made of them; leave it out on this suite")
+    return having
+
+
 def _random_words(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
-    """Uniform words of the task's prompts and references, as many as the prompt's own reference has."""
+    """Uniform words of the task's prompts and references, as many as the prompt's own reference has.
+
+    A prompt without one gets as many as some other's has.
+    """
+    having = _references(prompts)
     words = {
         task: sorted({word for prompt in asked for text in (prompt.text, *prompt.references) for word in text.split()})
         for task, asked in prompts.items()
@@ -79,7 +102,8 @@ def _random_words(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
     def write(request: Request, seed: int) -> str:
         prompt, vocabulary = request.prompt, words[request.prompt.task]
         rng = generator(seed, prompt.task, prompt.doc_id, request.temperature, request.index)
-        picks = rng.integers(len(vocabulary), size=len(prompt.references[0].split()))
+        model = prompt if prompt.references else having[prompt.task][int(rng.integers(len(having[prompt.task])))]
+        picks = rng.integers(len(vocabulary), size=len(model.references[0].split()))
         return " ".join(vocabulary[pick] for pick in picks)
 
     return write
@@ -87,10 +111,13 @@ def _random_words(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
 
 def _shuffled_references(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
     """The reference of some other prompt of the task: fluent, varied and beside the point."""
+    having = _references(prompts)
 
     def write(request: Request, seed: int) -> str:
         prompt = request.prompt
-        others = [other for other in prompts[prompt.task] if other.doc_id != prompt.doc_id]
+        others = [other for other in having[prompt.task] if other.doc_id != prompt.doc_id]
+        if not others:
+            raise UserError(f"task {prompt.task} has one reference alone, and so none to be another prompt's")
         rng = generator(seed, prompt.task, prompt.doc_id, request.temperature, request.index)
         return others[int(rng.integers(len(others)))].references[0]
 
@@ -98,8 +125,9 @@ def _shuffled_references(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
 
 
 def _constant(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:
-    """One answer to everything: the first prompt's reference."""
-    return lambda request, _: prompts[request.prompt.task][0].references[0]
+    """One answer to everything: the first reference."""
+    having = _references(prompts)
+    return lambda request, _: having[request.prompt.task][0].references[0]
 
 
 def _fresh_references(suite: Suite, _: dict[str, list[Prompt]]) -> Write:

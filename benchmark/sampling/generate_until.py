@@ -2,7 +2,8 @@
 
 That signature returns bare strings, so the finish reason is ``unknown`` and tokens are counted by tokenising again.
 Where a backend takes a seed, each cell gets its own: lm-eval's API models otherwise send the same one with every
-request, and k samples collapse into one.
+request, and k samples collapse into one. With vLLM's data parallelism, for which lm-eval has no engine of its own but
+starts new ones for every call, a cell's seed is the one that `VLLMSampler` would give it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
+from benchmark.sampling.fit import fit
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
+from benchmark.sampling.vllm import base_seed
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -59,12 +62,14 @@ class GenerateUntilSampler:
         self.arguments = dict(arguments or {})
         self.tokenizer = _tokenizer(lm)
         has_template = bool(getattr(self.tokenizer, "chat_template", None))
-        if chat and backend == "hf" and not has_template:
+        self.local = backend in ("hf", "vllm")
+        if chat and self.local and not has_template:
             raise UserError(f"{model_id}: --chat was given, but its tokenizer has no chat template")
-        self.chat = ("chat" in backend or (backend == "hf" and has_template)) if chat is None else chat
+        self.chat = ("chat" in backend or (self.local and has_template)) if chat is None else chat
         loaded = getattr(getattr(lm, "model", None), "dtype", None)
         self.dtype = str(loaded).removeprefix("torch.") if loaded is not None else dtype
         self.seeded = backend == "vllm" or any("api_models" in base.__module__ for base in type(lm).__mro__)
+        self.shortened: dict[str, int] = {}
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the model by backend, name and arguments: a served model's weights cannot be seen."""
@@ -77,12 +82,33 @@ class GenerateUntilSampler:
             dtype=self.dtype,
             chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
             seed=sampling.seed,
+            prompt_format="chat" if self.chat else "base",
             arguments=self.arguments,
         )
 
-    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:  # noqa: ARG002
-        """Keep the task's order; lm-eval sorts inside a batch."""
-        return list(prompts)
+    def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
+        """Fit a task's prompts to their budget and a local model's room, and keep their order: lm-eval sorts."""
+        limit = min((n for n in (sampling.max_prompt_tokens, self._room(sampling)) if n is not None), default=None)
+        if limit is not None and not hasattr(self.tokenizer, "encode"):
+            refuse_what_may_be_too_long(
+                prompts, limit, chat=self.chat, mend=f"give {self.backend} a tokenizer in its arguments"
+            )
+            limit = None
+        fitted = [
+            fit(
+                prompt,
+                limit,
+                self._count_prompt,
+                chat=self.chat,
+                truncation=sampling.truncation,
+                model_id=f"{self.backend}:{self.model_id}",
+            )
+            for prompt in prompts
+        ]
+        self.shortened |= dict.fromkeys({prompt.task for prompt in prompts}, 0)
+        for prompt, shortened in fitted:
+            self.shortened[prompt.task] += shortened
+        return [prompt for prompt, _ in fitted]
 
     def draw(self, requests: Sequence[Request], sampling: Sampling) -> list[Sample]:
         """Ask for all cells of a batch at once."""
@@ -93,7 +119,7 @@ class GenerateUntilSampler:
             Instance(
                 request_type="generate_until",
                 doc=request.prompt.doc,
-                arguments=(self._context(request.prompt), self._arguments(request, sampling)),
+                arguments=(self._context(request.prompt.text), self._arguments(request, sampling)),
                 idx=number,
             )
             for number, request in enumerate(requests)
@@ -123,9 +149,20 @@ class GenerateUntilSampler:
             for request, text in zip(requests, texts, strict=True)
         ]
 
-    def _context(self, prompt: Prompt) -> Any:
+    def _context(self, text: str) -> Any:
         # Not a string for every backend: lm-eval's chat APIs take a wrapper of their own.
-        return self.lm.apply_chat_template([{"role": "user", "content": prompt.text}]) if self.chat else prompt.text
+        return self.lm.apply_chat_template([{"role": "user", "content": text}]) if self.chat else text
+
+    def _room(self, sampling: Sampling) -> int | None:
+        """Tokens of a prompt that a model in this process has room for; lm-eval cuts longer ones without a word."""
+        if not self.local:
+            return None
+        length = int(self.lm.max_length)
+        return length if getattr(self.lm, "backend", None) == "seq2seq" else length - sampling.max_new_tokens
+
+    def _count_prompt(self, text: str) -> int:
+        context = self._context(text)
+        return len(self.tokenizer.encode(context if isinstance(context, str) else text))
 
     def _arguments(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         arguments: dict[str, Any] = {
@@ -141,7 +178,10 @@ class GenerateUntilSampler:
         # OpenAI's protocol has no top_k, and its servers take its absence for "off"; everywhere else 0 must be said.
         if sampling.top_k or not self.seeded:
             arguments["top_k"] = sampling.top_k
-        if self.seeded:
+        if self.backend == "vllm":
+            cell = (request.prompt.task, request.prompt.doc_id, request.temperature)
+            arguments["seed"] = base_seed(sampling.seed, *cell) + request.index
+        elif self.seeded:
             # The same for every prompt: lm-eval runs one group of requests for each distinct set of arguments.
             rng = generator(sampling.seed, request.prompt.task, "", request.temperature, request.index)
             arguments["seed"] = int(rng.integers(2**31))
@@ -149,6 +189,20 @@ class GenerateUntilSampler:
 
     def _count(self, text: str) -> int | None:
         return len(self.tokenizer.encode(text)) if hasattr(self.tokenizer, "encode") else None
+
+
+def refuse_what_may_be_too_long(prompts: Sequence[Prompt], limit: int, *, chat: bool, mend: str) -> None:
+    """Raise a `UserError` for a prompt which may be over its budget of tokens, where nothing can count them.
+
+    A token is hardly ever shorter than a byte of UTF-8, so what has no more bytes than that needs no counting.
+    """
+    for prompt in prompts:
+        text = prompt.chat if chat and prompt.chat is not None else prompt.text
+        if len(text.encode()) > limit:
+            raise UserError(
+                f"prompt {prompt.doc_id} of {prompt.task} may have more than its budget of {limit} tokens, and there "
+                f"is no tokenizer to count them; {mend}"
+            )
 
 
 def _tokenizer(lm: LM) -> Any:

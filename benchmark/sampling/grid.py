@@ -1,13 +1,44 @@
-"""The grid of a run: every (prompt, temperature, sample index) exactly once."""
+"""The grid of a run: every (prompt, temperature, sample index) exactly once, and how it is dealt out in shards."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchmark.errors import UserError
 from benchmark.records import Cell, Sampling
+
+Shard = tuple[int, int]
+"""(i, n): the i-th of n parts, from 1."""
+T = TypeVar("T")
+
+
+def parse_shard(text: str) -> Shard:
+    """Read a shard as a user writes it, such as ``2/8``; a `UserError` says what is wrong with it."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--shard {text!r}: write i/n, from 1/n to n/n, such as 2/8")
+    return number, count
+
+
+def spelled(shard: Shard | None) -> str:
+    """Name a shard in a message."""
+    return "all prompts" if shard is None else f"shard {shard[0]}/{shard[1]}"
+
+
+def part(items: Sequence[T], shard: Shard | None) -> list[T]:
+    """Pick what is at places i, i + n, i + 2n … (from 1); everything where there is no shard.
+
+    Neighbours in the order of sampling cost alike, so that all shards take about as long.
+    """
+    if shard is None:
+        return list(items)
+    number, count = shard
+    return list(items[number - 1 :: count])
 
 
 def cells(doc_ids: Iterable[str], sampling: Sampling) -> list[Cell]:

@@ -256,6 +256,27 @@ def test_a_prompt_that_the_reward_model_has_no_room_for_is_refused_by_name(check
         sampler.prepare([PROMPTS[0], long], SAMPLING)
 
 
+def test_prompts_are_scored_as_they_were_asked(checkpoint, scorer):
+    sampler = make(checkpoint, scorer, 2)
+    document = " ".join(["bank"] * 80)
+    long = Prompt(task="t", doc_id="long", text=f"post {document} tl;dr", references=(), doc={}, shortens=document)
+    short = SAMPLING.model_copy(update={"max_prompt_tokens": 20})
+    [asked] = sampler.prepare([long], short)
+    assert len(asked.text.split()) == 20
+    assert sampler.shortened == {"t": 1}
+    [sequence] = sampler._candidates([Request(asked, 0.0, 0)], short)[1]
+    assert sequence[:20] == sampler.policy.encode(asked)
+
+
+def test_an_automatic_batch_is_the_policys_own_and_draws_the_same(checkpoint, scorer):
+    sampler = make(checkpoint, scorer, 4)
+    assert sampler.batch_size == sampler.policy.batch_size // 4
+    assert sampler.policy.by_memory
+    whole = sampler.draw(requests(), SAMPLING)
+    sampler.policy.most_rows = 7
+    assert sampler.draw(requests(), SAMPLING) == whole
+
+
 # ---- Which model it is, and how it is called ----
 
 

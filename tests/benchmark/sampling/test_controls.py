@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmark.errors import UserError
 from benchmark.records import Prompt
 from benchmark.sampling.controls import ControlSampler
 from benchmark.sampling.sampler import Request
@@ -49,3 +50,38 @@ def test_fresh_references_are_new_draws_for_the_same_document():
 def test_another_seed_gives_another_control(name):
     assert texts(name) == texts(name)
     assert texts(name) != texts(name, SUITE.sampling.model_copy(update={"seed": 9}))
+
+
+BARE = Prompt(task="t", doc_id="bare", text="no reference here", references=(), doc={})
+
+
+@pytest.mark.parametrize("name", ["random-words", "shuffled-references", "constant"])
+def test_a_task_without_any_reference_is_refused_by_name(name):
+    with pytest.raises(UserError, match="task bare has no references") as caught:
+        ControlSampler(name, SUITE, PROMPTS | {"bare": [BARE]})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["random-words", "shuffled-references", "constant"])
+def test_a_prompt_without_a_reference_among_others_gets_a_control_all_the_same(name):
+    prompts = {"t": [BARE, *PROMPTS["t"]]}
+    [sample] = ControlSampler(name, SUITE, prompts).draw([Request(BARE, 1.0, 0)], SUITE.sampling)
+    references = {prompt.references[0] for prompt in PROMPTS["t"]}
+    if name == "random-words":
+        assert len(sample.text.split()) in {len(text.split()) for text in references}
+    else:
+        assert sample.text in references
+
+
+def test_a_single_reference_cannot_be_shuffled():
+    one = {"t": PROMPTS["t"][:1]}
+    with pytest.raises(UserError, match="task t has one reference alone"):
+        ControlSampler("shuffled-references", SUITE, one).draw(REQUESTS[:1], SUITE.sampling)
+
+
+def test_prompts_come_back_as_they_are_asked_and_are_never_shortened():
+    sampler = ControlSampler("constant", SUITE, PROMPTS)
+    prompt = PROMPTS["t"][0].model_copy(update={"chat": "else", "shortens": "x"})
+    tight = SUITE.sampling.model_copy(update={"max_prompt_tokens": 1})
+    assert sampler.prepare([prompt], tight) == [PROMPTS["t"][0]]
+    assert sampler.shortened == {"t": 0}

@@ -1,11 +1,8 @@
 """Any lm-eval backend through its own generate_until, with real ones: `dummy`, `hf`, and APIs on a local server."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from lm_eval.api.registry import get_model
+from openai_server import OpenAIServer
 
 from benchmark.errors import UserError
 from benchmark.records import Prompt
@@ -64,62 +61,58 @@ def test_an_api_is_never_sent_the_same_seed_for_two_samples_of_a_prompt(backend)
     assert payload["temperature"] == 1.0
 
 
-API = "model=m,max_retries=1,tokenizer_backend=None,tokenized_requests=False"
+API = {"model": "m", "max_retries": 1, "tokenizer_backend": None, "tokenized_requests": False}
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answers any completion request with what it was asked: prompt, seed and temperature."""
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = body["messages"][0]["content"] if "messages" in body else body["prompt"]
-        asked = asked[0] if isinstance(asked, list) else asked
-        text = f"{asked} | {body['seed']} | {body['temperature']}"
-        choice = {"index": 0, "text": text, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        data = json.dumps({"choices": [choice]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/v1"
-        running.shutdown()
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_that_is_not_there_is_one_line():
+    lm = get_model("local-completions")(base_url="http://127.0.0.1:9/v1/completions", **API)
+    with pytest.raises(UserError, match="backend azure failed: ") as caught:
+        GenerateUntilSampler(lm, "azure", "m", batch_size=8).draw(REQUESTS[:2], SAMPLING)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("backend", "path"), [("local-completions", "completions"), ("local-chat-completions", "chat/completions")]
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_served_model_is_asked_for_k_different_samples(server, backend, path):
-    sampler = build(f"{backend}:base_url={server}/{path},num_concurrent=2,{API}", load_suite("pocket"), {}).sampler
-    samples = sampler.draw(REQUESTS, SAMPLING)
-    for request, sample in zip(REQUESTS, samples, strict=True):
-        asked, _, temperature = sample.text.split(" | ")
-        assert asked == request.prompt.text
-        assert float(temperature) == request.temperature
-    assert len({s.text for s in samples}) == len(samples)
-    identity = sampler.identity(SAMPLING)
-    assert identity.id == f"{backend}:m"
+def test_an_api_model_of_lm_evals_is_asked_for_k_different_samples(checkpoint, backend, path):
+    stop = SAMPLING.model_copy(update={"stop": ("END",)})
+    with OpenAIServer(checkpoint) as server:
+        address = {"base_url": f"{server.url}/{path}", "num_concurrent": 2, "model": server.name}
+        sampler = GenerateUntilSampler(get_model(backend)(**API | address), backend, server.name, batch_size=16)
+        samples = sampler.draw(REQUESTS, stop)
+    assert [s.cell for s in samples] == [(r.prompt.doc_id, r.temperature, r.index) for r in REQUESTS]
+    for prompt in PROMPTS:
+        texts = {t: {s.text for s in samples if (s.doc_id, s.temperature) == (prompt.doc_id, t)} for t in (0.0, 1.0)}
+        assert [len(texts[0.0]), len(texts[1.0])] == [1, 4]
+    identity = sampler.identity(stop)
+    assert identity.id == f"{backend}:{server.name}"
+    assert identity.prompt_format == ("chat" if "chat" in backend else "base")
     assert "127.0.0.1" not in identity.model_dump_json()
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_server_that_is_not_there_is_one_line():
-    sampler = build(
-        f"local-completions:base_url=http://127.0.0.1:9/v1/completions,{API}", load_suite("pocket"), {}
-    ).sampler
-    with pytest.raises(UserError, match="backend local-completions failed: ") as caught:
-        sampler.draw(REQUESTS[:2], SAMPLING)
-    assert "\n" not in str(caught.value)
+LONG = Prompt(task="t", doc_id="l", text="my oven . tl;dr", references=("d",), doc={}, chat="my", shortens="my oven")
+
+
+def test_prompts_are_fitted_to_a_local_models_budget(checkpoint):
+    lm = get_model("hf").create_from_arg_obj({"pretrained": str(checkpoint), "device": "cpu", "dtype": "float32"})
+    sampler = GenerateUntilSampler(lm, "hf", "tiny", batch_size=8)
+    tight = SAMPLING.model_copy(update={"max_prompt_tokens": 3})
+    assert [prompt.text for prompt in sampler.prepare([LONG], tight)] == ["my . tl;dr"]
+    assert sampler.shortened == {"t": 1}
+    full = LONG.model_copy(update={"text": "my " * 120, "shortens": None})
+    with pytest.raises(UserError, match=r"hf:tiny: prompt l of t has 120 tokens, and its budget is 108"):
+        sampler.prepare([full], SAMPLING)
+
+
+def test_what_cannot_be_counted_goes_whole_where_it_surely_fits_and_is_refused_where_not():
+    sampler = GenerateUntilSampler(get_model("dummy")(), "dummy", "", batch_size=8)
+    assert sampler.prepare([LONG], SAMPLING)[0].text == LONG.text
+    roomy = SAMPLING.model_copy(update={"max_prompt_tokens": len(LONG.text)})
+    assert sampler.prepare([LONG], roomy)[0].text == LONG.text
+    with pytest.raises(UserError, match="prompt l of t may have more than its budget of 14 tokens"):
+        sampler.prepare([LONG], SAMPLING.model_copy(update={"max_prompt_tokens": len(LONG.text) - 1}))
 
 
 def test_an_encoder_decoder_is_sampled_with_the_runs_seed(checkpoint, tmp_path):

@@ -95,6 +95,11 @@ def test_a_chat_template_is_used_where_there_is_one_and_recorded(checkpoint, tmp
     sampler, plain = make(chat), make(chat, chat=False)
     assert len(sampler.encode(PROMPTS[0])) == len(plain.encode(PROMPTS[0])) + 3
     assert sampler.identity(SUITE.sampling).chat_template_sha256 == hashlib.sha256(template.encode()).hexdigest()
+    formats = [one.identity(SUITE.sampling).prompt_format for one in (sampler, plain)]
+    assert formats == ["chat", "base"]
+    both = PROMPTS[0].model_copy(update={"chat": "the bank"})
+    assert sampler.prepare([both], SUITE.sampling)[0] == both.model_copy(update={"text": "the bank", "chat": None})
+    assert plain.prepare([both], SUITE.sampling)[0] == PROMPTS[0]
     assert plain.identity(SUITE.sampling).chat_template_sha256 is None
     with pytest.raises(UserError, match="has no chat template"):
         make(checkpoint, chat=True)
@@ -103,8 +108,34 @@ def test_a_chat_template_is_used_where_there_is_one_and_recorded(checkpoint, tmp
 def test_a_prompt_without_room_for_an_answer_is_refused_by_name(checkpoint):
     sampler = make(checkpoint)
     long = Prompt(task="t", doc_id="long", text="bank " * 120, references=("dog",), doc={})
-    with pytest.raises(UserError, match=r"prompt long of t has 120 tokens.* room for 1 to 108"):
+    with pytest.raises(UserError, match=r"prompt long of t has 120 tokens, and its budget is 108; its task names no"):
         sampler.prepare([PROMPTS[0], long], SUITE.sampling)
+    empty = Prompt(task="t", doc_id="empty", text="", references=("dog",), doc={})
+    with pytest.raises(UserError, match="prompt empty of t has no tokens"):
+        sampler.prepare([PROMPTS[0], empty], SUITE.sampling)
+
+
+def test_prompts_are_fitted_to_the_models_room_or_to_a_smaller_budget_and_counted(checkpoint):
+    document = " ".join(["bank"] * 120)
+    long = Prompt(task="t", doc_id="long", text=f"post {document} tl;dr", references=(), doc={}, shortens=document)
+    sampler = make(checkpoint)
+    assert sampler.shortened == {}
+    for budget, kept in ((None, 106), (200, 106), (50, 48)):
+        sampling = SUITE.sampling.model_copy(update={"max_prompt_tokens": budget})
+        asked = sampler.prepare([*PROMPTS, long], sampling)
+        assert asked[0] == long.model_copy(update={"text": f"post {'bank ' * kept}tl;dr", "shortens": None})
+        assert asked[1:] == sorted(PROMPTS, key=lambda prompt: -len(prompt.text.split()))
+        assert sampler.shortened == {"t": 1}
+    published = SUITE.sampling.model_copy(update={"truncation": "keep_end"})
+    assert sampler.prepare([long], published)[0].text == "bank " * 107 + "tl;dr"
+    assert len(sampler.draw([Request(asked[0], 1.0, 0)], SUITE.sampling)) == 1
+    sampler.prepare(PROMPTS, SUITE.sampling)
+    assert sampler.shortened == {"t": 0}
+
+
+def test_prompts_of_equal_length_keep_their_order(checkpoint):
+    same = [prompt.model_copy(update={"doc_id": str(9 - n), "text": "the oven"}) for n, prompt in enumerate(PROMPTS)]
+    assert [prompt.doc_id for prompt in make(checkpoint).prepare(same, SUITE.sampling)] == ["9", "8", "7"]
 
 
 def test_longest_prompts_come_first_whatever_the_batch(checkpoint):
@@ -140,3 +171,91 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(checkpoint):
         sampler.model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="logits are not numbers"):
         sampler.draw([Request(PROMPTS[0], 1.0, 0)], SUITE.sampling)
+
+
+# ---- How many rows together ----
+
+
+def test_prompts_are_kept_once_where_that_is_exact(checkpoint):
+    assert make(checkpoint).how == {"shared": True}
+    assert make(checkpoint, dtype="bfloat16").how == {}
+    assert build(f"hf:pretrained={checkpoint},attn_implementation=eager,device=cpu", SUITE, {}).sampler.how == {}
+
+
+def rows_seen(sampler):
+    """Rows of each forward pass from here on."""
+    seen = []
+    sampler.model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    return seen
+
+
+def test_rows_are_as_many_as_memory_has_room_for_and_hold_whole_prompts_where_they_can(checkpoint, monkeypatch):
+    sampling = SUITE.sampling.model_copy(update={"k": 5, "temperatures": (0.7, 1.3)})
+    sampler, wanted = make(checkpoint), requests(sampling)
+    assert sampler.by_memory
+    together, parts = sampler._rows_together, []
+    monkeypatch.setattr(sampler, "_rows_together", lambda *args: parts.append(together(*args)) or parts[-1])
+    whole = sampler.draw(wanted, sampling)
+    assert parts == [30]
+    for most, expected in ((25, [20, 10]), (15, [10, 10, 10]), (9, [9, 9, 9, 3]), (1, [1] * 30)):
+        parts.clear()
+        sampler.most_rows = most
+        assert sampler.draw(wanted, sampling) == whole
+        assert parts == expected
+    sampler.most_rows, sizes = 1000, []
+    for room in (0, 200_000, 400_000, 10**7):
+        monkeypatch.setattr("benchmark.sampling.hf.CPU_BYTES", room)
+        parts.clear()
+        assert sampler.draw(wanted, sampling) == whole
+        assert sum(parts) == 30
+        sizes.append(max(parts))
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (1, 30)
+    assert len(set(sizes)) > 2
+
+
+def test_a_batch_size_that_is_given_is_what_is_decoded_together(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"k": 4, "temperatures": (1.0,)})
+    sampler = make(checkpoint, batch_size=3)
+    assert (sampler.batch_size, sampler.by_memory) == (3, False)
+    seen = rows_seen(sampler)
+    sampler.draw(requests(sampling)[:3], sampling)
+    assert max(seen) == 3
+
+
+@pytest.mark.parametrize(("limit", "leaves"), [(8, 7), (4, 3), (1, 1)])
+def test_where_memory_runs_out_half_as_many_rows_are_decoded_and_what_is_done_is_kept(checkpoint, limit, leaves):
+    sampling = SUITE.sampling.model_copy(update={"k": 7, "temperatures": (0.7, 1.3)})
+    wanted = requests(sampling)
+    whole = make(checkpoint).draw(wanted, sampling)
+    sampler, drawn = make(checkpoint), []
+
+    def run_out(_, args, kwargs):
+        if len(kwargs["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sampler.model.register_forward_pre_hook(run_out, with_kwargs=True)
+    decode = sampler._decode_together
+    sampler._decode_together = lambda part, sampling: drawn.extend(part) or decode(part, sampling)
+    assert sampler.draw(wanted, sampling) == whole
+    assert sampler.most_rows == leaves, "the size that was learnt stays"
+    failed = len(drawn) - len(wanted)
+    assert drawn[failed:] == wanted, "only the first try, and its halves, were in vain"
+    drawn.clear()
+    assert sampler.draw(wanted, sampling) == whole
+    assert drawn == wanted
+
+
+def test_no_room_for_a_single_row_is_one_line(checkpoint):
+    sampler = make(checkpoint)
+
+    def run_out(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
+
+    sampler.model.register_forward_pre_hook(run_out)
+    with pytest.raises(UserError, match="no room for one output; take a smaller --dtype") as caught:
+        sampler.draw(requests(SUITE.sampling), SUITE.sampling)
+    assert "\n" not in str(caught.value)
+    assert sampler.model.config._attn_implementation == "sdpa", "the model attends as before"

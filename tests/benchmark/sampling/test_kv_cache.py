@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.sampling.kv_cache import FixedDecoder, draw, expands, sample
+from benchmark.sampling.kv_cache import FixedDecoder, RoomyCache, SharedCache, draw, expands, sample
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [5, 6]]
 ROWS = [0, 0, 2, 1, 3, 3, 2, 1, 0]
@@ -185,3 +185,55 @@ def test_a_short_model_is_tried_within_its_positions():
 
     config = GPT2Config(vocab_size=23, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=None)
     assert expands(GPT2LMHeadModel(config).double().eval())
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("prompts", [PROMPTS, [[5, 6, 7]] * 4], ids=["padded", "of one length"])
+def test_prompts_that_are_kept_once_draw_the_same_while_rows_drop_out(request, monkeypatch, name, prompts):
+    model = request.getfixturevalue(name)
+    kept = []
+    keep = SharedCache.keep
+    monkeypatch.setattr(
+        SharedCache, "keep", lambda self, rows: kept.append(len(self.prompts[0][0])) or keep(self, rows)
+    )
+    options = {"eos_token_ids": range(1, 5), "pad_token_id": 0, "top_p": 1.0, "top_k": 0}
+    plain, shared = (
+        sample(model, prompts, ROWS, TEMPERATURES, noise(), shared=shared, **options) for shared in (False, True)
+    )
+    assert plain == shared
+    assert len({len(continuation.tokens) for continuation in shared}) > 2
+    assert kept[0] == len(prompts)
+    assert kept[-1] < len(prompts), "prompts whose outputs have all ended are dropped as well"
+    assert model.config._attn_implementation == "sdpa", "the model attends as before"
+
+
+def test_attention_of_another_kind_is_not_taken_for_ours(llama, monkeypatch):
+    assert expands(llama, shared=True)
+    attention = llama.model.layers[0].self_attn
+    forward = type(attention).forward
+    # A cap on the scores, as some models have, would be left out.
+    monkeypatch.setattr(attention, "forward", lambda *args, **kwargs: forward(attention, *args, softcap=30.0, **kwargs))
+    with pytest.raises(ValueError, match="softcap"):
+        batched(llama, shared=True)
+    assert not expands(llama, shared=True)
+    assert llama.config._attn_implementation == "sdpa"
+
+
+def test_a_cache_with_room_holds_what_a_growing_one_holds(llama):
+    def cache():
+        return llama(input_ids=torch.tensor([[5, 6], [7, 8]]), use_cache=True).past_key_values
+
+    rows, (growing, roomy) = torch.tensor([1, 0, 1]), (cache(), cache())
+    growing.batch_select_indices(rows)
+    decoder = RoomyCache(roomy, rows, room=3)
+    assert RoomyCache.fits(cache())
+    for token in (3, 4, 5):
+        tokens = torch.full((len(growing.layers[0].keys), 1), token)
+        a, b = (llama(input_ids=tokens, past_key_values=one, use_cache=True).logits for one in (growing, roomy))
+        assert torch.equal(a, b)
+        if token == 4:
+            growing.batch_select_indices(torch.tensor([0, 2]))
+            decoder.keep(torch.tensor([0, 2]))
+        for one, other in zip(growing.layers, roomy.layers, strict=True):
+            assert torch.equal(one.keys, other.keys)
+            assert torch.equal(one.values, other.values)

@@ -1,5 +1,6 @@
 """What a user calls a model: every form is understood, every mistake is one line."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,10 +11,11 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.records import Prompt
+from benchmark.sampling import model
 from benchmark.sampling.controls import ControlSampler
 from benchmark.sampling.generate_until import GenerateUntilSampler
 from benchmark.sampling.hf import HFSampler
-from benchmark.sampling.model import build
+from benchmark.sampling.model import VLLM_FROM, build, parameter_count
 from benchmark.suites import load_suite
 
 SUITE = load_suite("pocket")
@@ -58,6 +60,7 @@ def test_controls_are_floors_and_ceilings(name, kind):
         ("control:nothing", "no control 'nothing'; there are: random-words"),
         ("nobackend:a=b", "no lm-eval backend 'nobackend'"),
         ("hf:", "needs pretrained="),
+        ("local-completions:", "needs model="),
         ("dummy", "dummy cannot be loaded: "),  # a hub id, as it has no colon
         ("someone/not-here", "someone/not-here cannot be loaded: "),
     ],
@@ -112,3 +115,46 @@ def test_a_hub_id_is_loaded_from_the_cache_and_its_commit_recorded(checkpoint, t
     offline = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["someone/tiny", "someone/tiny", commit, "None"]
+
+
+def test_prompt_format_is_recorded(checkpoint):
+    assert build("dummy:", SUITE, {}).sampler.identity(SUITE.sampling).prompt_format == "base"
+    assert build("dummy:", SUITE, {}, chat=True).sampler.identity(SUITE.sampling).prompt_format == "chat"
+    assert build(str(checkpoint), SUITE, {}, device="cpu").sampler.identity(SUITE.sampling).prompt_format == "base"
+
+
+def test_parameters_are_counted_without_the_weights(checkpoint, tmp_path):
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    known = sum(weights.numel() for weights in AutoModelForCausalLM.from_pretrained(checkpoint).parameters())
+    config = shutil.copytree(checkpoint, tmp_path / "config", ignore=shutil.ignore_patterns("*.safetensors"))
+    assert parameter_count(str(config)) == known
+    LlamaConfig(hidden_size=2048, num_hidden_layers=22, intermediate_size=5632, num_key_value_heads=4).save_pretrained(
+        tmp_path / "large"
+    )
+    assert VLLM_FROM < parameter_count(str(tmp_path / "large")) < 1.3 * VLLM_FROM
+    assert parameter_count(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("backend", [None, "auto", "hf"])
+def test_a_small_model_runs_on_our_own_sampler_whatever_is_installed(checkpoint, backend):
+    assert isinstance(build(str(checkpoint), SUITE, {}, device="cpu", backend=backend).sampler, HFSampler)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vllm is installed")
+@pytest.mark.parametrize("options", [{"spec": "vllm:pretrained=a/b"}, {"spec": "a/b", "backend": "vllm"}])
+def test_vllm_that_is_not_installed_is_one_line(options):
+    with pytest.raises(UserError, match=r"^vllm is not installed; .* constraints-vllm\.txt$"):
+        build(suite=SUITE, prompts={}, **options)
+
+
+def test_a_backend_that_contradicts_the_model_is_refused(checkpoint):
+    with pytest.raises(UserError, match="the model says hf, and --backend says vllm"):
+        build(f"hf:pretrained={checkpoint}", SUITE, {}, backend="vllm")
+
+
+def test_a_launched_process_takes_its_own_gpu(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert model._own_gpu() == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert model._own_gpu() == "cuda:3"

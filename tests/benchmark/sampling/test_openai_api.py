@@ -220,7 +220,7 @@ def test_chat_endpoints_are_sent_the_chat_message_and_others_the_text(server):
 def test_a_budget_needs_a_tokenizer_or_a_word_that_prompts_go_whole(server, checkpoint):
     tight = SAMPLING.model_copy(update={"max_prompt_tokens": 3})
     with pytest.raises(
-        UserError, match="may have more than its budget of 3 tokens, .* give local-completions tokenizer="
+        UserError, match=r"may have more than its budget of 3 tokens, .* give local-completions tokenizer="
     ):
         make(server).prepare([LONG], tight)
     roomy = SAMPLING.model_copy(update={"max_prompt_tokens": len(LONG.text)})

@@ -96,6 +96,18 @@ def test_missing_cells_of_a_prompt_that_was_cut_off_are_the_ones_it_would_have_h
         assert sampler.draw(missing, SAMPLING) == [whole[place] for place in places]
 
 
+def test_more_prompts_than_one_step_can_read_give_what_each_gives_alone(sampler):
+    sampling = SAMPLING.model_copy(update={"k": 2, "temperatures": (1.0,)})
+    words = vocabulary()
+    prompts = [
+        Prompt(task="t", doc_id=f"m{n}", text=" ".join(words[n : n + 100]), references=("dog",), doc={})
+        for n in range(64)
+    ]
+    whole = sampler.draw(requests(sampling, prompts), sampling)
+    for number in (0, 20, 40, 41, 63):
+        assert sampler.draw(requests(sampling, prompts[number : number + 1]), sampling) == whole[2 * number :][:2]
+
+
 def test_greedy_outputs_are_those_of_our_own_sampler_in_both_prompt_formats(sampler, chat_sampler, folder):
     greedy = SAMPLING.model_copy(update={"temperatures": (0.0,), "k": 2})
     texts = {}

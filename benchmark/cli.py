@@ -32,7 +32,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A checkpoint folder, a hub id, backend:args for any lm-eval backend, or control:NAME for a floor.",
+        help="A checkpoint folder, a hub id, backend:args such as vllm:… or local-completions:…, or control:NAME.",
     ),
 ]
 SuiteNames = Annotated[
@@ -43,7 +43,9 @@ K = Annotated[int | None, typer.Option("--k", min=1, help="Samples a prompt and 
 Temperatures = Annotated[str | None, typer.Option(help='Grid, such as "0.3,0.7,1.0,1.3".')]
 Limit = Annotated[int | None, typer.Option(min=2, help="Only the first so many prompts of each task: a quick look.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Sequences a batch; does not change what is drawn.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Outputs drawn together; default: what memory has room for.")
+]
 Device = Annotated[str | None, typer.Option(help="Device of a Hugging Face model, such as cpu or cuda:0.")]
 Dtype = Annotated[str | None, typer.Option(help="Dtype of a Hugging Face model; default: the checkpoint's.")]
 Chat = Annotated[
@@ -60,7 +62,8 @@ DataRoot = Annotated[
     typer.Option(metavar="DIR", envvar="GENDIV_DATA", help="Local data instead of the hub; `gendiv data check`."),
 ]
 Backend = Annotated[
-    Literal["auto", "hf", "vllm"], typer.Option(help="What runs a checkpoint; auto: vllm for large ones on a GPU.")
+    Literal["auto", "hf", "vllm"],
+    typer.Option(help="What runs a checkpoint; auto: vllm from 1 B parameters, where it and a GPU are there."),
 ]
 MaxPromptTokens = Annotated[int | None, typer.Option(min=1, help="Longest prompt; default: the suite's.")]
 Truncation = Annotated[
@@ -159,11 +162,12 @@ def sample(
 ) -> None:
     """Draw k outputs a prompt and temperature. Kill it at any time: the same command finishes the missing ones."""
     from benchmark import pipeline
+    from benchmark.sampling.grid import parse_shard
 
     options = _options(
         **{"k": k, "limit": limit, "seed": seed, "batch_size": batch_size, "device": device, "dtype": dtype},
         **{"chat": chat, "threads": threads, "data_root": data_root, "backend": backend, "truncation": truncation},
-        **{"max_prompt_tokens": max_prompt_tokens, "shard": _parse_shard(shard)},
+        **{"max_prompt_tokens": max_prompt_tokens, "shard": parse_shard(shard) if shard else None},
         temperatures=temperatures,
         name=name,
         method=method,
@@ -236,6 +240,7 @@ def run_all(
 ) -> None:
     """Sample, judge and score a model."""
     from benchmark import pipeline
+    from benchmark.sampling.processes import launched
     from benchmark.suites import load_suite
 
     options = _options(
@@ -252,7 +257,8 @@ def run_all(
         Path("runs") / suite[0].partition("@")[0] / own_name if len(suite) == 1 else Path("runs") / own_name
     )
     with _progress() as bars:
-        for run in pipeline.sample(model, suite, folder, options, bars.stage):
+        runs = pipeline.sample(model, suite, folder, options, bars.stage)
+        for run in runs if launched().is_main else ():
             if load_suite(run.manifest().identity.suite).judge is None:
                 print(f"note: {run.manifest().identity.suite} has no judge yet: no win rate", file=sys.stderr)
             else:
@@ -437,15 +443,6 @@ def _options(
                 raise UserError(f"{option} needs 1 to 200 printable characters")
     card = ModelCard(method=method, trained_on=tuple(trained_on) if trained_on else None)
     return SampleOptions(temperatures=grid, name=name, card=card, **others)
-
-
-def _parse_shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    number, slash, total = text.partition("/")
-    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UserError(f"--shard {text!r}: write I/N with I from 1 to N, such as 1/4")
-    return int(number), int(total)
 
 
 def _tell(line: str) -> None:

@@ -178,7 +178,7 @@ def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[Tas
             version=str(suite.version),
             n_prompts=len(prompts[entry.task]),
             prompts_sha256=prompts_sha256(prompts[entry.task]),
-            data=data_of(load_task(entry.task)),
+            data=None if suite.imported else data_of(load_task(entry.task)),
         )
         for entry in suite.tasks
     )

@@ -104,6 +104,9 @@ class Training:
         # After accelerate, which sets threads of its own for several processes.
         torch.set_num_threads(args.threads)
         torch.manual_seed(args.seed)
+        # cuDNN's attention gave gradients of NaN on an H100 where a batch had much padding (torch 2.11): finite loss,
+        # the same batch right with the other kernels.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         self.processes, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.device: torch.device = self.accelerator.device
         if args.batch_size % self.processes:

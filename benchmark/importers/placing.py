@@ -30,6 +30,7 @@ def place_run(run: Run, manifest: Manifest, task: str, samples: Sequence[Sample]
         If something else stands there, or it cannot be written.
     """
     judge = manifest.identity.judge
+    assert judge is not None, "outputs made elsewhere come with their judge"
     contents = {
         run.manifest_path: manifest.model_dump_json(indent=1) + "\n",
         run.samples_path(task): "".join(sample.model_dump_json() + "\n" for sample in samples),

@@ -175,6 +175,12 @@ def test_bfloat16_runs_on_a_cpu_and_reads_padded_rows_right(trainers, method):
         assert half == pytest.approx(whole, rel=0.03)
 
 
+def test_no_trainer_uses_the_attention_whose_gradients_were_nan_on_a_gpu(trainers):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    Training(trainers.make("sft", "out"), "sft", inputs=(), shown=())
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_nothing_is_printed(trainers, capfd):
     trainers.train("sft", "out")
     assert capfd.readouterr() == ("", "")

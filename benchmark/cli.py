@@ -312,7 +312,7 @@ def data_check(data_root: DataRoot = None) -> None:
 @data.command("adopt")
 def data_adopt(
     shared: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Copies of public data; see the docs for the layout.")
+        Path, typer.Argument(metavar="FOLDER", help="Copies of public data; benchmark/data/adopt.py lists the files.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The data root to make.")],
 ) -> None:
@@ -354,6 +354,8 @@ def data_export(
     export.write(out, exported.rows)
     if exported.evaluated:
         print(f"warning: the {split} prompts of {task} are evaluated and must not be trained on", file=sys.stderr)
+    if exported.data:
+        print(f"data: {exported.data}", file=sys.stderr)
     if exported.not_compared:
         names = ", ".join(exported.not_compared)
         print(f"warning: not compared with the evaluated prompts of {names}, whose data is not there", file=sys.stderr)

@@ -1,7 +1,9 @@
 """Training data of a task as the JSONL that the trainers read.
 
 A row's prompt is written by the very template that writes the evaluated prompts, and is none of them: neither of the
-task's own nor of any task's that shares a suite with it. Where the documents come from is the task's YAML to say::
+task's own nor of any task's that shares a suite with it. Nor are the words of its post, article or instruction (the
+field that the task ``shortens``, and the ``input`` of an instruction) those of an evaluated one, whatever their case,
+punctuation and title. Where the documents come from is the task's YAML to say::
 
     metadata:
       views:                                      # kind → source, and the splits of it that are train and validation
@@ -23,13 +25,14 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
 
+from benchmark.contamination import words
 from benchmark.data import sources
 from benchmark.errors import UserError
 from benchmark.records import Name, Record
@@ -73,7 +76,7 @@ class Export:
     not_compared: tuple[str, ...] = ()
     """Tasks of the same suites whose prompts could not be looked for among the rows, as their data is not there."""
     data: str | None = None
-    """Where the documents came from (`sources.provenance`); None where the task makes them itself."""
+    """Where the documents came from (`sources.provenance` of their split); None where the task makes them itself."""
 
 
 def training_data(
@@ -116,22 +119,25 @@ def training_data(
     task = load_task(name)
     if task.OUTPUT_TYPE != "generate_until":
         raise UserError(f"task {name} asks for {task.OUTPUT_TYPE}, and only generate_until has completions to train on")
+    if subset is None and subset_draw == "published":
+        raise UserError("the published draw is of a subset: give a subset of 0.1 or 0.5 with it")
     if subset is not None and split != "train":
         raise UserError(f"a random subset is of training data: leave it out, or take the train split of {name}")
     suites = [suite for suite in load_suites().values() if name in {entry.task for entry in suite.tasks}]
     view = _view(name, task, kind) if split != "test" else None
     docs = _viewed(name, task, view, split, seed) if view else _documents(name, task, suites, split, limit, seed)
+    data = _data(task, view, split)
     if subset is not None:
         docs = draw_subset(list(docs), subset, subset_draw)
     evaluated = split == ("test" if task.has_test_docs() else "validation")
-    forbidden, not_compared = (set(), []) if evaluated else _evaluated_prompts(name, task, suites)
+    forbidden = _Forbidden() if evaluated else _evaluated_prompts(name, task, suites)
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     for number, doc in enumerate(itertools.islice(docs, limit)):
         row = None if doc is None else _row(name, task, kind, number, doc)
         if row is None:
             dropped["without a preference" if kind == "preferences" else "without a reference"] += 1
-        elif _plain(row["prompt"]) in forbidden:
+        elif doc is not None and forbidden.has(task, row["prompt"], doc):
             dropped["with an evaluated prompt"] += 1
         elif kind == "preferences" and row["chosen"] == row["rejected"]:
             dropped["with two equal answers"] += 1
@@ -140,13 +146,12 @@ def training_data(
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the split is empty"
         raise UserError(f"no row of the {split} split of {name} is left: {reasons}")
-    source = view.source if view else (task.config.dataset_kwargs or {}).get("source")
     return Export(
         rows=_together(rows) if kind == "preferences" else rows,
         evaluated=evaluated,
         dropped=dict(dropped),
-        not_compared=tuple(not_compared),
-        data=None if source is None else sources.provenance(source),
+        not_compared=tuple(forbidden.absent),
+        data=data,
     )
 
 
@@ -161,10 +166,12 @@ def draw_subset(docs: list[Mapping[str, Any] | None], share: float, draw: Subset
     Raises
     ------
     UserError
-        If the share is not in (0, 1], or none that was published.
+        If the share is not in (0, 1], none that was published, or of fewer documents than one.
     """
     if not 0 < share <= 1:
         raise UserError(f"a subset of {share:g} is no share: give one above 0 and up to 1")
+    if not docs:
+        return []
     if draw == "published":
         if share not in PUBLISHED_SUBSETS:
             raise UserError(f"the published subsets are 0.1 and 0.5, not {share:g}; or draw without replacement")
@@ -172,6 +179,8 @@ def draw_subset(docs: list[Mapping[str, Any] | None], share: float, draw: Subset
     else:
         rng = np.random.default_rng(round(100 * share))
         numbers = np.sort(rng.choice(len(docs), round(share * len(docs)), replace=False))
+    if not len(numbers):
+        raise UserError(f"a subset of {share:g} of {len(docs)} documents rounds to none: give a larger one")
     return [docs[number] for number in numbers]
 
 
@@ -231,21 +240,61 @@ def _documents(
     return docs
 
 
-def _evaluated_prompts(name: str, task: ConfigurableTask, suites: list[Suite]) -> tuple[set[str], list[str]]:
+def _data(task: ConfigurableTask, view: View | None, split: Split) -> str | None:
+    """Say where documents come from; of the view's own split, as the others of its source need not be there."""
+    if view:
+        return sources.provenance(view.source, view.train if split == "train" else view.validation)
+    wanted = task.config.dataset_kwargs or {}
+    return sources.provenance(wanted["source"], wanted.get("split", "test")) if "source" in wanted else None
+
+
+@dataclass
+class _Forbidden:
+    """What is evaluated, and so no training row."""
+
+    prompts: set[str] = field(default_factory=set)
+    contents: set[str] = field(default_factory=set)
+    absent: list[str] = field(default_factory=list)
+    """Tasks of the same suites that could not be looked at."""
+
+    def add(self, task: ConfigurableTask) -> None:
+        for number, doc in enumerate(task.eval_docs):
+            self.prompts.add(_plain(as_asked(task, number, doc)[1]))
+            self.contents.add(_content(task, doc))
+        self.contents.discard("")
+
+    def has(self, task: ConfigurableTask, prompt: str, doc: Mapping[str, Any]) -> bool:
+        return _plain(prompt) in self.prompts or (bool(self.contents) and _content(task, doc) in self.contents)
+
+
+def _evaluated_prompts(name: str, task: ConfigurableTask, suites: list[Suite]) -> _Forbidden:
     """Gather what the task and every task beside it in a suite evaluate; imported suites keep no prompts here.
 
     A task beside it whose data is not there is named instead: who has the training set of one task need not have the
     test set of another. The task's own prompts are always looked for.
     """
     beside = {entry.task for suite in suites if not suite.imported for entry in suite.tasks} - {name}
-    tasks, absent = [task], []
+    forbidden = _Forbidden()
+    forbidden.add(task)
     for other in sorted(beside):
         try:
-            tasks.append(load_task(other))
+            loaded = load_task(other)
         except UserError:
-            absent.append(other)
-    asked = (as_asked(each, number, doc)[1] for each in tasks for number, doc in enumerate(each.eval_docs))
-    return {_plain(text) for text in asked}, absent
+            forbidden.absent.append(other)
+        else:
+            forbidden.add(loaded)
+    return forbidden
+
+
+def _content(task: ConfigurableTask, doc: Mapping[str, Any]) -> str:
+    """Take the words of a document alone; none of a task that does not say which field it is.
+
+    An instruction's input is part of it, as some data sets have the two in one field.
+    """
+    named = (task.config.metadata or {}).get("shortens")
+    if named is None:
+        return ""
+    return " ".join(words(" ".join(str(doc[part]) for part in (named, "input") if doc.get(part) is not None)))
 
 
 def _plain(prompt: str) -> str:

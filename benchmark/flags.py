@@ -10,7 +10,7 @@ from benchmark.metrics.duplicates import duplicate_share
 from benchmark.metrics.validity import invalid_reason
 from benchmark.quantities import TaskGrid
 from benchmark.records import Flag
-from benchmark.suites import HEADLINE_TEMPERATURE, Suite
+from benchmark.suites import HEADLINE_TEMPERATURE, Gate, Suite
 
 MOST_DUPLICATES = 0.5
 MOST_INVALID = 0.5
@@ -33,8 +33,8 @@ class Facts(TypedDict):
     """Every verdict is an exact tie between texts of one length: the outputs are the references."""
 
 
-def facts_of(grid: TaskGrid) -> Facts:
-    """Gather a task's facts at the headline temperature, or the nearest one there is."""
+def facts_of(grid: TaskGrid, gate: Gate) -> Facts:
+    """Gather a task's facts at the headline temperature, or the nearest there is; the gate says what is valid."""
     level = int(np.argmin([abs(temperature - HEADLINE_TEMPERATURE) for temperature in grid.temperatures]))
     samples, verdicts = grid.samples[:, level], grid.verdicts[:, level]
     judged = [verdict for verdict in verdicts.flat if verdict is not None]
@@ -45,7 +45,13 @@ def facts_of(grid: TaskGrid) -> Facts:
         k=grid.k,
         duplicate_share=float(np.mean([duplicate_share([sample.text for sample in slot]) for slot in samples.T])),
         invalid_text_share=float(
-            np.mean([invalid_reason("", sample.text, sample.finish_reason) is not None for sample in samples.flat])
+            np.mean(
+                [
+                    invalid_reason("", sample.text, sample.finish_reason, cut_off_is_valid=gate.cut_off_is_valid)
+                    is not None
+                    for sample in samples.flat
+                ]
+            )
         ),
         failed_verdicts=sum(verdict.preference is None for verdict in judged),
         length_ratio=sum(verdict.length for verdict in judged) / references if references else None,
@@ -61,7 +67,8 @@ def flags_of(facts: Facts, suite: Suite, title: str) -> list[Flag]:
         text = f"{title}: {share:.0%} of the outputs repeat another prompt's word for word"
         flags.append(Flag(code="constant_output", text=text))
     if (share := facts["invalid_text_share"]) > MOST_INVALID:
-        flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are empty or cut off"))
+        what = "empty" if suite.gate.cut_off_is_valid else "empty or cut off"
+        flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are {what}"))
     if facts["failed_verdicts"] > MOST_FAILED * facts["prompts"] * facts["k"]:
         mend = "" if suite.imported else "; run `gendiv judge` again"
         text = f"{title}: {facts['failed_verdicts']} verdicts failed{mend}"

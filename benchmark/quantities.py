@@ -103,7 +103,7 @@ def columns(
     n, k = samples.shape
     texts = [sample.text for sample in samples.flat]
     vectors = embeddings[[place[text] for text in texts]].reshape(n, k, -1)
-    valid = _valid(grid.doc_ids, samples, verdicts, prompts, gate.minimum_score.get(task))
+    valid = _valid(grid.doc_ids, samples, verdicts, prompts, gate, task)
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
     means = {
@@ -165,12 +165,20 @@ def _valid(
     samples: NDArray[np.object_],
     verdicts: NDArray[np.object_],
     prompts: Mapping[str, str],
-    minimum: float | None,
+    gate: Gate,
+    task: str,
 ) -> NDArray[np.bool_]:
     """Which samples pass the gate: an answer at all and, where the gate has a threshold, good enough."""
+    minimum = gate.minimum_score.get(task)
     valid = np.empty(samples.shape, dtype=bool)
     for (row, slot), sample in np.ndenumerate(samples):
-        passes = invalid_reason(prompts.get(doc_ids[row], ""), sample.text, sample.finish_reason) is None
+        reason = invalid_reason(
+            prompts.get(doc_ids[row], ""),
+            sample.text,
+            sample.finish_reason,
+            cut_off_is_valid=gate.cut_off_is_valid,
+        )
+        passes = reason is None
         if passes and minimum is not None:
             verdict: Verdict | None = verdicts[row, slot]  # type: ignore[assignment]
             passes = verdict is not None and verdict.score is not None and verdict.score >= minimum

@@ -104,7 +104,7 @@ def score(
             raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
         found += part
         doc_ids[entry.task] = tuple(grid.doc_ids)
-        facts[entry.task] = facts_of(grid)
+        facts[entry.task] = facts_of(grid, suite.gate)
         flags += flags_of(facts[entry.task], suite, entry.title)
         if grid.k == 1:
             absent["per_input"] = "diversity per input needs several outputs a prompt; these runs have one"

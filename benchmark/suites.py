@@ -52,6 +52,8 @@ class Gate(Record):
 
     name: Name
     """Part of every gated metric's name."""
+    cut_off_is_valid: bool = False
+    """Whether an output that the token limit ended may pass: where the limit is shorter than the references are."""
     minimum_score: dict[str, float] = Field(default={})
     """Task → least judge score of a valid sample (a frozen quantile of the references' scores)."""
 

@@ -192,14 +192,15 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
     prompts = f" over {' or '.join(str(n) for n in counts)} prompts" if counts else ""
     at = " at temperature 1" if board.suite.sampling else ""
     yield f"Brackets are 95 % intervals{at}{prompts}, for this checkpoint only. {upper_first(said)}."
-    if any(row.protocol == "swept" for row in board.rows):
+    if any(row.score and row.protocol == "swept" for row in board.rows):
         yield "Score: √ of the area that a model's temperatures cover on the plane; √(x·y) for a single temperature."
-    else:
+    elif any(row.score for row in board.rows):
         yield "Score: √(x·y)."
-    yield (
-        "A rank is a set, such as 3 (2–9): from 1 + the models that are significantly better to the last place left by "
-        "those significantly worse (paired t on the score, Holm over the table)."
-    )
+    if board.ranks:
+        yield (
+            "A rank is a set, such as 3 (2–9): from 1 + the models that are significantly better to the last place "
+            "left by those significantly worse (paired t on the score, Holm over the table)."
+        )
     titles = [column.title for column in columns]
     if plane.y.reference:
         yield (

@@ -122,13 +122,20 @@ def _evaluated() -> Iterator[str]:
 def _kept(rows: Iterable[Row], evaluated: Evaluated, counts: Counter[str], name: str) -> Iterator[Row]:
     for row in rows:
         text = f"{row['prompt']} {row['completion']}"
-        if evaluated.overlap(text) or evaluated.overlap(row["completion"]):
+        if any(map(evaluated.overlap, [text, row["completion"], *_parts(row["prompt"])])):
             counts[f"{name}: overlaps with an evaluated text"] += 1
         elif len(text.split()) > LONGEST:
             counts[f"{name}: too long"] += 1
         else:
             counts[f"{name}: kept"] += 1
             yield row
+
+
+def _parts(prompt: str) -> list[str]:
+    """List what of a prompt may be a whole instruction: itself, a line, or what stands between a template's marks."""
+    lines = prompt.splitlines()
+    told = [line for line in lines if not line.startswith("###")]
+    return [prompt, *lines, " ".join(told), " ".join(told[1:])]
 
 
 def _corpus_rows(folder: Path) -> Iterator[Row]:
@@ -142,13 +149,22 @@ def _corpus_rows(folder: Path) -> Iterator[Row]:
                 yield from _passages(file.read())
                 continue
             for number, line in enumerate(file, start=1):
-                row = json.loads(line)
+                row = _parsed(line, f"{path}:{number}")
                 if "text" in row:
                     yield from _passages(row["text"])
-                elif row.get("prompt", "").strip() and row.get("completion", "").strip():
+                elif row["prompt"].strip() and row["completion"].strip():
                     yield {"prompt": row["prompt"], "completion": f" {row['completion'].strip()}"}
-                elif "prompt" not in row:
-                    raise UserError("needs text, or prompt and completion", where=f"{path}:{number}")
+
+
+def _parsed(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {error}", where=where) from None
+    for fields in (("text",), ("prompt", "completion")):
+        if isinstance(row, dict) and all(isinstance(row.get(field), str) for field in fields):
+            return {field: row[field] for field in fields}
+    raise UserError("needs text, or prompt and completion", where=where)
 
 
 def _passages(text: str) -> Iterator[Row]:

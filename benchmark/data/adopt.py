@@ -18,12 +18,15 @@ from typing import NamedTuple
 import yaml
 
 from benchmark.data.rows import FieldType, Row, read_rows
-from benchmark.data.sources import load_sources
+from benchmark.data.sources import load_sources, local_copy
 from benchmark.errors import UserError
 
 TIFU = "superni_summ/task511_reddit_tifu_long_text_summarization_{}"
 EVALUATED_INSTRUCTIONS = 500
 VALIDATION_INSTRUCTIONS = 100
+MARK = "adopted.txt"
+"""File of a data root that says what `adopt` put there."""
+_STAGE = ".adopt"
 _ALPACA: dict[str, FieldType] = {"instruction": "text", "input": "text", "output": "text"}
 
 
@@ -43,7 +46,8 @@ def adopt(shared: Path, out: Path) -> list[str]:
     shared
         The folder with the data, as its README.md lays it out.
     out
-        The data root; it must not be there yet, or be one that this function made.
+        The data root; it must not be there yet, or be one that this function made. Of the latter the stand-ins are
+        replaced, one folder at a time, and everything else stays.
 
     Returns
     -------
@@ -53,26 +57,31 @@ def adopt(shared: Path, out: Path) -> list[str]:
     Raises
     ------
     UserError
-        If a file is missing or not as expected, or ``out`` holds something else; nothing is then written.
+        If a file is missing or not as expected, or ``out`` holds something else in the place of a stand-in; nothing is
+        then written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "adopted.txt").is_file():
+    adopted = (out / MARK).is_file()
+    if out.exists() and not adopted and (not out.is_dir() or any(path.name != _STAGE for path in out.iterdir())):
         raise UserError("is there already and not made by `gendiv data adopt`: choose another folder", where=out)
     made = {source: make(shared) for source, make in STAND_INS.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(f".{out.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+    for source, stand_in in made.items():
+        _refuse_another(out, source, stand_in)
+    stage = out / _STAGE
     try:
+        shutil.rmtree(stage, ignore_errors=True)
         for source, stand_in in made.items():
-            _write(new / source, source, stand_in)
+            _write(stage / source, source, stand_in)
         lines = [_told(source, stand_in) for source, stand_in in made.items()]
-        (new / "adopted.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        new.rename(out)
+        (stage / MARK).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        # At every moment what is there is known for adopted, so that a run that was ended can be taken up.
+        for name in (*made, MARK) if adopted else (MARK, *made):
+            if (out / name).is_dir():
+                (out / name).rename(stage / f"{name}.old")
+            (stage / name).replace(out / name)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror or error}", where=out) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(stage, ignore_errors=True)
     return lines
 
 
@@ -206,6 +215,19 @@ def _in_hash_order(rows: Iterable[Row], *fields: str) -> list[Row]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_another(out: Path, source: str, stand_in: StandIn) -> None:
+    """Refuse to replace what stands in a stand-in's place and is none that `adopt` made, in this version or another."""
+    there = out / source
+    if not there.exists() and not there.is_symlink():
+        return
+    named = local_copy(out, source).stand_in
+    told = (out / MARK).read_text(encoding="utf-8", errors="replace").splitlines()
+    if named != stand_in.stand_in and not any(line.startswith(f"{source}: {named} (") for line in told):
+        raise UserError(
+            "is not a stand-in that `gendiv data adopt` made: move it away, or choose another folder", where=there
+        )
 
 
 def _write(folder: Path, source: str, stand_in: StandIn) -> None:

@@ -14,9 +14,9 @@ from benchmark.errors import UserError
 from benchmark.suites import load_suites, tasks_folder
 
 Status = Literal["found", "stand-in", "other revision", "hub", "missing", "wrong", "empty"]
-"""found: a whole copy of the pinned revision · stand-in: other data · other revision: another, none stated, or not all
-its rows · hub: no data root, so the hub will be asked · missing: not in the data root · wrong: unreadable, or without a
-field · empty: no document of the task's in it."""
+"""found: a whole copy of the pinned revision · stand-in: other data · other revision: another, none stated or
+pinned, or not all its rows · hub: no data root, so the hub will be asked · missing: not in the data root · wrong:
+unreadable, or without a field · empty: no document of the task's in it."""
 
 USABLE: frozenset[Status] = frozenset({"found", "stand-in", "other revision"})
 
@@ -82,9 +82,9 @@ def _evaluated(wanted: dict[str, Any], root: Path | None) -> tuple[Status, str, 
     if root is None:
         which = f"at {declared.revision}" if declared.revision else "at its current commit (none is pinned)"
         return "hub", f"no data root: {declared.dataset} will be read from the hub {which}", []
-    if not sources.is_local(source, wanted.get("split", "test")):
-        return "missing", f"no {wanted.get('split', 'test')} split of {declared.dataset} in {root / source}", []
     try:
+        if not sources.is_local(source, wanted.get("split", "test")):
+            return "missing", f"no {wanted.get('split', 'test')} split of {declared.dataset} in {root / source}", []
         provenance = sources.provenance(source)
         docs = sources.evaluated_documents(**wanted)
     except sources.NoDocumentsError as error:
@@ -99,9 +99,9 @@ def _evaluated(wanted: dict[str, Any], root: Path | None) -> tuple[Status, str, 
 def _count(source: str, split: str, keep: str | None, root: Path | None) -> int | str:
     if root is None:
         return "at the hub"
-    if not sources.is_local(source, split):
-        return "missing"
     try:
+        if not sources.is_local(source, split):
+            return "missing"
         return sum(1 for document in sources.documents(source, split, keep=keep) if document is not None)
     except UserError as error:
         return str(error)

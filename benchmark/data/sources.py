@@ -12,6 +12,7 @@ share ids.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import importlib
 import itertools
@@ -235,21 +236,29 @@ def dataset(
     return Splits({"test": lambda: evaluated_documents(source, split=split, prompts=prompts, keep=keep)})
 
 
-def provenance(source: str) -> str:
+def provenance(source: str, split: str | None = None) -> str:
     """Say where a source's documents come from, for the manifest: runs on different data must never be compared.
+
+    Parameters
+    ----------
+    source
+        As in ``tasks/sources.yaml``.
+    split
+        The split that is read, whose content a local copy is known by; None = the one that stands for the source.
 
     Returns
     -------
     str
         ``DATASET@REVISION`` for the hub, and for a whole local copy that states this revision; else the same with what
-        is different, or ``stand-in: …``, and the first 16 digits of the SHA-256 of its evaluated rows' canonical JSON
-        (so that JSONL and Parquet of one content are the same data).
+        is different, or ``stand-in: …``, and the first 16 digits of the SHA-256 of the split's rows' canonical JSON
+        (so that JSONL and Parquet of one content are the same data). Where no revision is pinned, a copy's own word is
+        nothing that could be verified, and the digits stay.
     """
     declared = load_sources()[source] if source in load_sources() else _unknown(source)
     root = data_root()
     if root is None:
         return f"{declared.dataset}@{_hub_revision(source)}"
-    split, copy = declared.identifies, local_copy(root, source)
+    split, copy = split or declared.identifies, local_copy(root, source)
     path = _local_file(root, source, split)
     rows, digest = _content(source, split, path, path.stat().st_mtime_ns, path.stat().st_size)
     content = f"sha256:{digest[:16]}"
@@ -258,7 +267,9 @@ def provenance(source: str) -> str:
     name = copy.dataset or declared.dataset
     if copy.revision is None or not COMMIT.fullmatch(copy.revision):
         return f"{name}, revision not stated, {content}"
-    if name != declared.dataset or copy.revision != (declared.revision or copy.revision):
+    if name == declared.dataset and declared.revision is None:
+        return f"{name}@{copy.revision}, revision not verified, {content}"
+    if name != declared.dataset or copy.revision != declared.revision:
         return f"{name}@{copy.revision}, not the pinned revision, {content}"
     expected = declared.splits[split].rows
     if expected is not None and rows != expected:
@@ -272,11 +283,38 @@ def local_copy(root: Path, source: str) -> LocalCopy:
     if not path.exists():
         return LocalCopy()
     try:
-        return LocalCopy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        about = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else path
+        raise UserError(f"cannot be read as YAML: {error.problem}", where=where) from None
+    except RecursionError:
+        raise UserError("cannot be read as YAML: too many mappings or lists in one another", where=path) from None
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise UserError(f"cannot be read as YAML: {error}", where=path) from None
+    for field, value in about.items() if isinstance(about, dict) else ():
+        if field in LocalCopy.model_fields and isinstance(value, int | float | datetime.date):
+            raise UserError(f"{field} is a number, a date or yes/no to YAML: put it in quotes", where=path)
+    try:
+        return LocalCopy.model_validate(about)
     except ValidationError as error:
         raise UserError(f"not a description of a local copy: {first_problem(error)}", where=path) from None
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read as YAML: {error}", where=path) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Tells the line of what looks like a date or a number and is none, or cannot be written again."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            made = super().construct_object(node, deep)
+            if isinstance(made, str):
+                made.encode()
+        except UnicodeEncodeError:
+            problem = "half a character (a lone surrogate)"
+        except ValueError as error:
+            problem = f"{error} (put a text in quotes)"
+        else:
+            return made
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def _split(source: str, split: str) -> Split:
@@ -308,8 +346,11 @@ def _local_file(root: Path, source: str, split: str) -> Path:
 
 
 def _find_local(root: Path, source: str, split: str) -> Path | None:
-    paths = (root / source / f"{split}{ending}" for ending in ENDINGS)
-    return next((path for path in paths if path.is_file()), None)
+    found = [path for ending in ENDINGS if (path := root / source / f"{split}{ending}").is_file()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise UserError(f"{names} are the same split: keep one of them", where=root / source)
+    return found[0] if found else None
 
 
 def _hub_files(source: str, split: str) -> list[Path]:

@@ -9,7 +9,9 @@ from benchmark.records import FinishReason
 Invalid = Literal["empty", "cut_off", "prompt_copy"]
 
 
-def invalid_reason(prompt: str, output: str, finish_reason: FinishReason) -> Invalid | None:
+def invalid_reason(
+    prompt: str, output: str, finish_reason: FinishReason, *, cut_off_is_valid: bool = False
+) -> Invalid | None:
     """Why an output is no valid answer, or None if it is one.
 
     Parameters
@@ -20,6 +22,8 @@ def invalid_reason(prompt: str, output: str, finish_reason: FinishReason) -> Inv
         The output's text.
     finish_reason
         How the output ended; ``"unknown"`` passes.
+    cut_off_is_valid
+        Let outputs pass that the token limit ended.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def invalid_reason(prompt: str, output: str, finish_reason: FinishReason) -> Inv
     """
     if not output.strip():
         return "empty"
-    if finish_reason == "length":
+    if finish_reason == "length" and not cut_off_is_valid:
         return "cut_off"
     if output.strip() == prompt.strip():
         return "prompt_copy"

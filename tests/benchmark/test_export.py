@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from data_root import make_data_root, rows, write_rows
+from data_root import comparison, make_data_root, post, rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -322,7 +322,7 @@ def test_pairs_of_real_suites_follow_the_published_prompt_after_one_space(root):
         for row in raw
     ]
     assert exported.dropped == {"without a reference": 6}
-    assert exported.data == sources.provenance("tldr")
+    assert exported.data == sources.provenance("tldr", "train") != sources.provenance("tldr")
     assert not exported.evaluated
 
 
@@ -368,6 +368,42 @@ def test_a_training_row_that_is_evaluated_in_the_suite_is_left_out(root):
     assert export.training_data("gendiv_tldr", split="test").evaluated
 
 
+@pytest.mark.parametrize("asked", ["Do sft 1!\n\nInput 1", "DO SFT 1 INPUT 1", "do sft 1\ninput_1"])
+@pytest.mark.parametrize("beside", ["alpaca_farm_id_test/train", "alpaca_eval/eval", "sequential_instructions/train"])
+def test_an_evaluated_instruction_is_found_in_any_case_and_with_its_input_folded_in(root, asked, beside):
+    write_rows(root / f"{beside}.jsonl", [{"instruction": asked}])
+    exported = export.training_data("gendiv_alpaca_farm")
+    assert exported.dropped == {"with an evaluated prompt": 1}
+    assert [row["doc_id"] for row in exported.rows] == ["sft-0", *(f"sft-{n}" for n in range(2, 10))]
+
+
+def test_an_instruction_of_another_input_or_without_words_is_no_evaluated_one(root):
+    write_rows(root / "alpaca_eval" / "eval.jsonl", [{"instruction": "do sft 1"}, {"instruction": "?!"}])
+    write_rows(root / "alpaca_farm" / "val.jsonl", [{"instruction": "☃", "input": "", "output": "o"}])
+    assert export.training_data("gendiv_alpaca_farm").dropped == {}
+    assert export.training_data("gendiv_alpaca_farm", split="validation").dropped == {}
+
+
+def test_an_evaluated_post_is_found_under_another_title_and_among_comparisons(root):
+    asked = rows()["tldr"]["test"][3]
+    write_rows(
+        root / "tldr" / "train.jsonl", [{**asked, "title": "t", "post": asked["post"].upper()}, post("train", 1)]
+    )
+    compared = comparison(1, 0)
+    compared["info"]["post"] = asked["post"] + "!"
+    write_rows(root / "tldr_preferences" / "train.jsonl", [compared, comparison(2, 0)])
+    for kind in ("pairs", "prompts", "preferences"):
+        assert export.training_data("gendiv_tldr", kind=kind).dropped == {"with an evaluated prompt": 1}
+
+
+def test_preferences_need_no_other_split_of_their_source(root):
+    for split in ("sft", "unlabeled", "val"):
+        (root / "alpaca_farm" / f"{split}.jsonl").unlink()
+    exported = export.training_data("gendiv_alpaca_farm", kind="preferences")
+    assert len(exported.rows) == 4
+    assert exported.data == sources.provenance("alpaca_farm", "human_preference")
+
+
 def test_the_data_of_a_task_beside_it_need_not_be_there_and_is_then_named(root):
     (root / "cnn_dailymail" / "test.jsonl").unlink()
     assert export.training_data("gendiv_tldr").not_compared == ("gendiv_cnn_dailymail",)
@@ -392,6 +428,8 @@ def test_the_data_of_a_task_beside_it_need_not_be_there_and_is_then_named(root):
         ({"subset": 0.0}, "a subset of 0 is no share"),
         ({"subset": 0.5, "split": "validation"}, "a random subset is of training data"),
         ({"subset": 0.3, "subset_draw": "published"}, "the published subsets are 0.1 and 0.5, not 0.3"),
+        ({"subset_draw": "published"}, "give a subset of 0.1 or 0.5 with it"),
+        ({"subset": 0.01}, "a subset of 0.01 of 40 documents rounds to none"),
     ],
 )
 def test_a_view_that_is_not_there_is_refused_by_name(root, arguments, says):

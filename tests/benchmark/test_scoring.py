@@ -318,3 +318,17 @@ def test_a_suite_without_a_judge_is_scored_without_a_win_rate(world):
     assert {"sbert_per_input", "effective_per_input_text"} <= metrics
     assert scores.absent == {"win_rate": "this suite has no judge yet"}
     assert not any("win_rate" in cell for task in scores.per_prompt.values() for cell in task.values())
+
+
+def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(world):
+    samples, _ = world
+    cut = {
+        task: [sample.model_copy(update={"finish_reason": "length", "text": f"w {sample.text}"}) for sample in found]
+        for task, found in samples.items()
+    }
+    for cut_off_is_valid, share in ((False, 0.0), (True, 1.0)):
+        gate = Gate(name="attempt", cut_off_is_valid=cut_off_is_valid)
+        scores = score(manifest(), SUITE.model_copy(update={"judge": None, "gate": gate}), cut, {}, HashEncoder())
+        found = {e.value for e in scores.estimates if e.metric == "valid_share_attempt"}
+        assert found == {share}
+        assert any(flag.code == "invalid_text" for flag in scores.flags) == (not cut_off_is_valid)

@@ -71,6 +71,29 @@ def test_rows_with_an_evaluated_text_in_them_are_left_out_and_counted(root: Path
     assert counts["pairs: too long"] == 1
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["{}", "{} ", "Answer well.\n{}", "Below is an instruction.\n\n### Instruction:\n{}\n\n### Response:", "“{}”"],
+)
+def test_a_short_evaluated_instruction_is_found_in_any_template(root: Path, tmp_path: Path, prompt: str) -> None:
+    instruction = str(load_prompts(load_suite("instructions"))["gendiv_alpaca_eval"][0].chat)
+    assert len(instruction.split()) < 13
+    clean = {"prompt": "Tell me of whales.", "completion": "They are large and live in the sea."}
+    planted = {"prompt": prompt.format(instruction.upper()), "completion": "no"}
+    write(tmp_path / "corpora" / "tasks.jsonl.gz", [clean, planted])
+    counts = real_text.prepare(tmp_path / "corpora", [write(tmp_path / "p.jsonl", [clean, planted])], tmp_path / "out")
+    assert counts["pretrain: overlaps with an evaluated text"] == counts["pairs: overlaps with an evaluated text"] == 1
+
+
+def test_a_corpus_that_is_not_json_is_refused_by_its_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpora").mkdir()
+    with gzip.open(tmp_path / "corpora" / "bad.jsonl.gz", "wt") as file:
+        file.write('{"text": "a"}\n{"text"\n')
+    pairs = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "completion": "b"}])
+    with pytest.raises(UserError, match=r"bad\.jsonl\.gz:2: not JSON"):
+        real_text.prepare(tmp_path / "corpora", [pairs], tmp_path / "out")
+
+
 def test_the_same_input_gives_the_same_rows_and_checkpoint(root: Path, tmp_path: Path) -> None:
     corpora = tmp_path / "corpora"
     write(corpora / "a.jsonl.gz", [{"text": " ".join(f"word{i % 50}" for i in range(900))}])

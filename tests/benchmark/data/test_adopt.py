@@ -1,8 +1,10 @@
 """Stand-ins: deterministic, disjoint, in the hub's fields, and never written half."""
 
+import contextlib
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -140,6 +142,70 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays(shared, tmp_pat
     shutil.rmtree(tmp_path / "mine")
     (tmp_path / "mine").mkdir()
     assert adopt(shared, tmp_path / "mine")
+
+
+def test_what_a_user_added_to_an_adopted_folder_stays(shared, tmp_path):
+    adopt(shared, tmp_path / "a")
+    before = contents(tmp_path / "a")
+    (tmp_path / "a" / "tldr_preferences").mkdir()
+    (tmp_path / "a" / "tldr_preferences" / "train.jsonl").write_text("mine")
+    (tmp_path / "a" / "notes.txt").write_text("mine too")
+    adopt(shared, tmp_path / "a")
+    after = contents(tmp_path / "a")
+    assert {str(path) for path in after.keys() - before.keys()} == {"tldr_preferences/train.jsonl", "notes.txt"}
+    assert after.items() >= before.items()
+
+
+@pytest.mark.parametrize("about", [None, "stand_in: my own\n", "revision: null\n"])
+def test_a_users_own_data_in_the_place_of_a_stand_in_is_refused_and_stays(shared, tmp_path, about):
+    adopt(shared, tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "tldr")
+    (tmp_path / "a" / "tldr").mkdir()
+    (tmp_path / "a" / "tldr" / "train.jsonl").write_text("mine")
+    if about:
+        (tmp_path / "a" / "tldr" / "source.yaml").write_text(about)
+    before = contents(tmp_path / "a")
+    with pytest.raises(UserError, match=r"tldr: is not a stand-in that .* made: move it away"):
+        adopt(shared, tmp_path / "a")
+    assert contents(tmp_path / "a") == before
+
+
+@pytest.mark.parametrize("moves", range(14))
+def test_a_kill_in_the_middle_loses_nothing_of_the_users_and_can_be_taken_up(shared, tmp_path, monkeypatch, moves):
+    adopt(shared, tmp_path / "whole")
+    root = tmp_path / "a"
+    if moves % 2:
+        adopt(shared, root)
+        (root / "tldr_preferences").mkdir()
+        (root / "tldr_preferences" / "train.jsonl").write_text("mine")
+    done = iter(range(moves))
+
+    def killed(move):
+        def moving(self, target):
+            if next(done, None) is None:
+                raise KeyboardInterrupt
+            return move(self, target)
+
+        return moving
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed(Path.rename))
+        patch.setattr(Path, "replace", killed(Path.replace))
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with contextlib.suppress(KeyboardInterrupt):
+            adopt(shared, root)
+    assert not moves % 2 or (root / "tldr_preferences" / "train.jsonl").read_text() == "mine"
+    adopt(shared, root)
+    shutil.rmtree(root / "tldr_preferences", ignore_errors=True)
+    assert contents(root) == contents(tmp_path / "whole")
+
+
+def test_the_folder_of_work_can_be_the_data_root(shared, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    adopt(shared, Path())
+    assert contents(tmp_path / "here") == contents(Path()) != {}
+    adopt(shared, Path())
 
 
 def test_the_real_stand_ins_are_disjoint_and_of_the_stated_sizes(shared_data, tmp_path):

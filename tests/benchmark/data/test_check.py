@@ -1,10 +1,11 @@
 """What `gendiv data check` finds: task by task, without the network, and never by failing."""
 
+import re
 import subprocess
 import sys
 
 import pytest
-from data_root import describe, rows, write_rows
+from data_root import comparison, describe, rows, write_rows
 
 from benchmark.data import sources
 from benchmark.data.adopt import adopt
@@ -77,6 +78,40 @@ def test_what_is_missing_wrong_or_empty_is_said_and_the_rest_is_still_looked_at(
     assert found["gendiv_alpaca_farm"].prompts == 7
     assert found["gendiv_sequential_instructions"].status == "wrong"
     assert all("\n" not in finding.detail for finding in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("test.jsonl", '{"article": "\\ud800", "highlights": "h"}', r"test\.jsonl:1: half a character"),
+        ("test.jsonl", "[" * 100_000, r"test\.jsonl: too many objects or lists"),
+        ("test.json", "[]", r"test\.jsonl and test\.json are the same split"),
+        ("source.yaml", "note: 2023-13-45", r"source\.yaml:1: cannot be read as YAML: month"),
+        ("source.yaml", "[" * 5000, r"source\.yaml: cannot be read as YAML: too many"),
+    ],
+)
+def test_what_no_reader_can_take_is_a_finding(root, name, content, says):
+    (root / "cnn_dailymail" / name).write_text(content)
+    finding = of(root)["gendiv_cnn_dailymail"]
+    assert finding.status == "wrong"
+    assert re.search(says, finding.detail)
+
+
+def test_what_no_reader_can_take_is_told_of_training_data_too(root):
+    nan = comparison(0, 0)
+    nan["info"]["site"] = float("nan")
+    write_rows(root / "tldr_preferences" / "train.jsonl", [nan])
+    (root / "tldr" / "train.json").write_text("[]")
+    training = of(root)["gendiv_tldr"].training
+    assert "train.jsonl:1: no JSON value" in training["preferences.train"]
+    assert "train.jsonl and train.json are the same split" in training["pairs.train"]
+
+
+def test_a_copy_of_what_is_not_pinned_is_another_revision(root):
+    describe(root, "alpaca_farm_id_test", revision="0123456789" * 4)
+    finding = of(root)["gendiv_alpaca_farm"]
+    assert finding.status == "other revision"
+    assert ", revision not verified, sha256:" in finding.detail
 
 
 def test_without_a_data_root_nothing_is_fetched_and_the_revision_is_told(root):

@@ -60,6 +60,11 @@ def test_jsonl_and_parquet_of_one_content_have_one_hash(tmp_path_factory, rows):
         (b"[1, 2", r"r\.jsonl: not JSON"),
         (b'[{"a": "x", "n": 1}, {}]', r"r\.jsonl, row 2: needs a text under 'a'; there is: nothing"),
         (b"\xff\xfe", r"r\.jsonl: not UTF-8 at byte 0"),
+        (b'{"a": "x", "n": 1}\n' + b"[" * 100_000, r"r\.jsonl:2: too many objects or lists in one another"),
+        (b'{"a": "x", "n": 1}\n{"n": ' + b"1" * 5000 + b"}", r"r\.jsonl:2: a number of thousands of digits"),
+        (b'[{"n": ' + b"1" * 5000 + b"}]", r"r\.jsonl: a number of thousands of digits"),
+        (rb'{"a": "\ud800", "n": 1}', r"r\.jsonl:1: half a character \(a lone surrogate\) under 'a'"),
+        (rb'{"\ud800": "x"}', r"needs a text under 'a'; there is: \\ud800"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_place(tmp_path, content, says):
@@ -67,6 +72,25 @@ def test_what_is_wrong_is_one_line_with_its_place(tmp_path, content, says):
     with pytest.raises(UserError, match=says) as caught:
         read_rows(tmp_path / "r.jsonl", FIELDS, OPTIONAL)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [("NaN", "no JSON value"), ("-Infinity", "no JSON value"), (r'"\ud800"', "half a character")],
+)
+def test_what_cannot_be_hashed_is_refused_inside_an_object_and_left_out_of_other_columns(tmp_path, value, says):
+    (tmp_path / "r.jsonl").write_text(f'{{"o": {{"v": 1}}, "other": {value}}}\n{{"o": {{"v": {value}}}}}\n')
+    with pytest.raises(UserError, match=rf"r\.jsonl:2: {says}.* under 'o'"):
+        read_rows(tmp_path / "r.jsonl", {"o": "object"}, {})
+    (tmp_path / "r.jsonl").write_text(f'{{"o": {{"v": 1}}, "other": {value}}}\n')
+    assert read_rows(tmp_path / "r.jsonl", {"o": "object"}, {}) == [{"o": {"v": 1}}]
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "list.json"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path, name):
+    path = write(tmp_path / name, ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_rows(path, FIELDS, OPTIONAL) == ROWS
 
 
 @pytest.mark.parametrize(("name", "says"), [("r.jsonl.gz", "cannot be read"), ("r.parquet", "not a Parquet file")])

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
 from data_root import describe, rows, write_rows
+from huggingface_hub import HfApi
 
 from benchmark.data import sources
 from benchmark.data.documents import DOCUMENTS
@@ -99,6 +101,35 @@ def test_any_other_copy_says_what_it_is_and_has_its_contents_hash(root, monkeypa
     assert sources.provenance("tldr") not in (found, changed)
 
 
+def test_where_no_revision_is_pinned_a_copys_own_word_never_makes_the_hubs_provenance(root, monkeypatch):
+    name = "UCL-DARK/alpaca-farm-id-test"
+    describe(root, "alpaca_farm_id_test", revision=OTHER)
+    found = sources.provenance("alpaca_farm_id_test")
+    assert found.startswith(f"{name}@{OTHER}, revision not verified, sha256:")
+    monkeypatch.delenv(sources.DATA_ROOT)
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_: SimpleNamespace(sha=OTHER))
+    sources._hub_revision.cache_clear()
+    try:
+        assert sources.provenance("alpaca_farm_id_test") == f"{name}@{OTHER}"
+    finally:
+        sources._hub_revision.cache_clear()
+
+
+def test_provenance_of_a_split_is_of_its_own_content_and_needs_no_other(root):
+    whole = sources.provenance("tldr", "train")
+    assert whole != sources.provenance("tldr") == sources.provenance("tldr", "test")
+    (root / "tldr" / "test.jsonl").unlink()
+    assert sources.provenance("tldr", "train") == whole
+
+
+@pytest.mark.parametrize("second", ["test.jsonl.gz", "test.json", "test.parquet"])
+def test_two_files_of_one_split_are_refused_and_both_named(root, second):
+    (root / "tldr" / second).write_bytes(b"")
+    for ask in (lambda: sources.load("tldr", "test"), lambda: sources.provenance("tldr")):
+        with pytest.raises(UserError, match=rf"tldr: test\.jsonl and {second} are the same split"):
+            ask()
+
+
 @pytest.mark.parametrize("name", list(sources.load_sources()))
 def test_a_stand_in_never_has_the_hubs_provenance(root, monkeypatch, name):
     source = sources.load_sources()[name]
@@ -127,12 +158,20 @@ def test_columns_that_are_not_read_do_not_make_other_data(root):
         ("standin: typo", "standin"),
         ("a: [", "cannot be read as YAML"),
         ("just text", "not a description of a local copy"),
+        ("stand_in: x\nnote: 2023-13-45", r"source\.yaml:2: cannot be read as YAML: month must be in 1\.\.12"),
+        ("a: " + "[" * 5000, "cannot be read as YAML: too many mappings or lists in one another"),
+        ("note: " + "1" * 5000, r"source\.yaml:1: cannot be read as YAML: .*digits"),
+        (r'note: "\ud800"', r"source\.yaml:1: cannot be read as YAML: half a character"),
+        (r'"\ud800": x', r"source\.yaml:1: cannot be read as YAML: half a character"),
+        (f"revision: {'1234567890' * 4}", "revision is a number, .*: put it in quotes"),
+        ("note: 2023-10-12", "note is .* a date .*: put it in quotes"),
     ],
 )
 def test_a_wrong_source_yaml_is_one_line(root, text, says):
     (root / "tldr" / "source.yaml").write_text(text)
-    with pytest.raises(UserError, match=rf"source\.yaml: .*{says}") as caught:
+    with pytest.raises(UserError, match=says) as caught:
         sources.provenance("tldr")
+    assert str(caught.value).startswith(f"{root / 'tldr' / 'source.yaml'}:")
     assert "\n" not in str(caught.value)
 
 

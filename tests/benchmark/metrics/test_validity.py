@@ -30,3 +30,10 @@ def test_reasons_add_up() -> None:
         "prompt_copy": 1,
         None: 2,
     }
+
+
+def test_a_gate_may_let_cut_off_outputs_pass_but_no_empty_one_and_no_copy() -> None:
+    def reason(output: str) -> str | None:
+        return invalid_reason("q", output, "length", cut_off_is_valid=True)
+
+    assert (reason("an answer"), reason(" "), reason("q")) == (None, "empty", "prompt_copy")

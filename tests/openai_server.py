@@ -33,7 +33,7 @@ class Fault(NamedTuple):
     """0 cuts the connection without an answer."""
     headers: Mapping[str, str] = MappingProxyType({})
     body: Any = None
-    """What is sent as JSON; None = an error that says it was asked for."""
+    """What is sent, as JSON if it is not bytes; None = an error that says it was asked for."""
 
 
 class Asked(NamedTuple):
@@ -209,7 +209,7 @@ class OpenAIServer:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
-                data = json.dumps(body).encode()
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **headers}.items():
                     self.send_header(name, value)

@@ -10,7 +10,7 @@ from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
 from benchmark.sampling.hf import HFSampler
-from benchmark.sampling.sampler import Request, Sampler
+from benchmark.sampling.sampler import PartlyDrawn, Request, Sampler
 
 INDISTINGUISHABLE = 1e-9
 """Scores closer than this are a tie: what rounding does differently in another batch must not decide."""
@@ -95,7 +95,10 @@ class BestOfNSampler:
             ]
             for request in requests
         ]
-        candidates, sequences = self._candidates([request for pool in pools for request in pool], sampling)
+        try:
+            candidates, sequences = self._candidates([request for pool in pools for request in pool], sampling)
+        except PartlyDrawn as partly:  # what it holds is the policy's, and no sample of this one
+            raise UserError(partly.reason) from partly
         scores = reward_model.score_sequences(self.scorer, sequences)
         best, start = [], 0
         for request, pool in zip(requests, pools, strict=True):

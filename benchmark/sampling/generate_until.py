@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
-from benchmark.sampling.fit import fit
+from benchmark.sampling.fit import fit, room_for_prompt
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
 from benchmark.sampling.vllm import base_seed
@@ -158,7 +158,8 @@ class GenerateUntilSampler:
         if not self.local:
             return None
         length = int(self.lm.max_length)
-        return length if getattr(self.lm, "backend", None) == "seq2seq" else length - sampling.max_new_tokens
+        seq2seq = getattr(self.lm, "backend", None) == "seq2seq"
+        return length if seq2seq else room_for_prompt(length, sampling, self.model_id)
 
     def _count_prompt(self, text: str) -> int:
         context = self._context(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -49,6 +51,11 @@ def cells(doc_ids: Iterable[str], sampling: Sampling) -> list[Cell]:
         for temperature in sampling.temperatures
         for index in range(sampling.k)
     ]
+
+
+def order_sha256(doc_ids: Iterable[str]) -> str:
+    """Hash which prompts a task has, and their order of sampling."""
+    return hashlib.sha256(json.dumps(list(doc_ids)).encode()).hexdigest()
 
 
 def check_grid(found: Iterable[Cell], doc_ids: Sequence[str], sampling: Sampling, *, where: Path) -> None:

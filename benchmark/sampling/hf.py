@@ -14,9 +14,9 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
-from benchmark.sampling.fit import fit
+from benchmark.sampling.fit import fit, room_for_prompt
 from benchmark.sampling.noise import uniforms
-from benchmark.sampling.sampler import Request
+from benchmark.sampling.sampler import PartlyDrawn, Request
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -108,7 +108,7 @@ class HFSampler:
 
     def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
         """Fit prompts to their budget, and put the longest first: neighbours then need little padding."""
-        room = self.lm.max_length - sampling.max_new_tokens
+        room = room_for_prompt(self.lm.max_length, sampling, self.model_id)
         limit = room if sampling.max_prompt_tokens is None else min(room, sampling.max_prompt_tokens)
         self.shortened |= dict.fromkeys({prompt.task for prompt in prompts}, 0)
         asked = []
@@ -146,7 +146,13 @@ class HFSampler:
         return self.records(requests, self.continuations(requests, sampling), sampling)
 
     def continuations(self, requests: Sequence[Request], sampling: Sampling) -> list[Continuation]:
-        """Draw the token ids of cells, in order, with as many rows together as there is room for."""
+        """Draw the token ids of cells, in order, with as many rows together as there is room for.
+
+        Raises
+        ------
+        PartlyDrawn
+            If there is no room for one output, or the weights are broken; it holds what was drawn before.
+        """
         import torch
 
         drawn: list[Continuation] = []
@@ -157,10 +163,16 @@ class HFSampler:
                 continue
             except torch.OutOfMemoryError as error:
                 if rows == 1:
-                    raise UserError(
+                    raise PartlyDrawn(
+                        self.records(requests[: len(drawn)], drawn, sampling),
                         f"{self.model_id}: the GPU's memory has no room for one output; take a smaller --dtype, "
-                        "max_prompt_tokens or model, or another --device"
+                        "max_prompt_tokens or model, or another --device",
                     ) from error
+            except FloatingPointError as error:
+                raise PartlyDrawn(
+                    self.records(requests[: len(drawn)], drawn, sampling),
+                    f"{self.model_id}: {error}; are its weights whole?",
+                ) from error
             # Outside of the handler, whose traceback holds on to the tensors.
             self.most_rows = rows // 2
             gc.collect()
@@ -225,24 +237,19 @@ class HFSampler:
                 for request in requests
             ]
         )
-        try:
-            return sample(
-                self.model,
-                ids,
-                [number[request.prompt.doc_id] for request in requests],
-                [request.temperature for request in requests],
-                torch.from_numpy(noise),
-                eos_token_ids=self.eos_ids,
-                pad_token_id=self.pad_id,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                stop=(lambda ids: self._stop_at(self._decode([ids])[0], sampling) is not None)
-                if sampling.stop
-                else None,
-                **self.how,
-            )
-        except FloatingPointError as error:
-            raise UserError(f"{self.model_id}: {error}; are its weights whole?") from error
+        return sample(
+            self.model,
+            ids,
+            [number[request.prompt.doc_id] for request in requests],
+            [request.temperature for request in requests],
+            torch.from_numpy(noise),
+            eos_token_ids=self.eos_ids,
+            pad_token_id=self.pad_id,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            stop=(lambda ids: self._stop_at(self._decode([ids])[0], sampling) is not None) if sampling.stop else None,
+            **self.how,
+        )
 
     def records(
         self, requests: Sequence[Request], continuations: Sequence[Continuation], sampling: Sampling
@@ -267,6 +274,8 @@ class HFSampler:
         return tokens[:-1] if tokens and tokens[-1] in self.eos_ids else tokens
 
     def _decode(self, outputs: Sequence[list[int]]) -> list[str]:
+        if not outputs:
+            return []  # transformers takes an empty batch for one empty output
         return list(self.lm.tokenizer.batch_decode([self.body(tokens) for tokens in outputs], skip_special_tokens=True))
 
     @staticmethod

@@ -25,13 +25,17 @@ from typing import Any, Literal, NamedTuple
 from benchmark.errors import UserError
 from benchmark.records import Kind, Prompt
 from benchmark.sampling.checkpoint import public_arguments
+from benchmark.sampling.processes import world_size
 from benchmark.sampling.sampler import Sampler
 from benchmark.suites import Suite
 
 Backend = Literal["auto", "hf", "vllm"]
 
 VLLM_FROM = 1_000_000_000
-"""Parameters from which vLLM is the faster backend on one GPU; measured in ``tests/benchmarks/vllm_speed.md``."""
+"""Parameters from which vLLM is taken on a GPU: ours is the faster at 160 M, and expected to be the slower from about
+here (``tests/benchmarks/vllm_speed.md`` tells what was measured)."""
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
+"""What to load a model in; torch's other names of floating-point numbers will do as well."""
 OTHER_BATCH = 64
 """Requests handed to a backend of lm-eval's at once, where the user does not say."""
 DATA_PARALLEL_BATCH = 65_536
@@ -116,8 +120,7 @@ def _by_backend(backend: str, args: str, options: _Options) -> Built:
     if backend == "vllm":
         return _vllm(str(arguments.get("pretrained") or ""), arguments, options)
     if backend in BACKENDS:
-        with _loading(f"tokenizer={arguments.get('tokenizer')}"):
-            api = OpenAISampler(backend, arguments, batch_size=options.batch_size, chat=options.chat)
+        api = OpenAISampler(backend, arguments, batch_size=options.batch_size, chat=options.chat)
         return Built(api, "model", _row_name(api.model))
     return _lm_eval(backend, args, options)
 
@@ -133,8 +136,7 @@ def _faster_backend(model_id: str, options: _Options) -> Backend:
     import torch
 
     # One engine uses the GPUs as it is told; a copy of it for each launched process would not.
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if launched or options.device not in (None, "cuda") or not torch.cuda.is_available() or not _has_vllm():
+    if world_size() > 1 or options.device not in (None, "cuda") or not torch.cuda.is_available() or not _has_vllm():
         return "hf"
     return "vllm" if (parameter_count(model_id) or 0) >= VLLM_FROM else "hf"
 
@@ -146,8 +148,8 @@ def parameter_count(model_id: str) -> int | None:
 
     try:
         with torch.device("meta"):
-            config = AutoConfig.from_pretrained(model_id)
-            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+            config = AutoConfig.from_pretrained(model_id, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError):
         return None  # whatever is wrong with it is said when it is loaded
     return int(sum(weights.numel() for weights in model.parameters()))
@@ -180,7 +182,7 @@ def _best_of_n(args: str, options: _Options) -> Built:
     scorer_id = given["reward_model"]
     _refuse_missing_folder(scorer_id)
     policy = _folder_or_id(given["policy"], options)
-    with _loading(scorer_id):
+    with loading(scorer_id):
         scorer, tokenizer = reward_model.load(scorer_id, options.device)
     sampler = BestOfNSampler(policy.sampler, scorer, tokenizer, scorer_id, n=int(given["n"]))
     return Built(sampler, "model", f"{policy.name} best-of-{sampler.n}")
@@ -195,10 +197,10 @@ def _hugging_face(model_id: str, arguments: dict[str, Any], options: _Options) -
 
     _refuse_what_is_no_checkpoint("hf", model_id)
     device = options.device or str(arguments.get("device", _own_gpu() if torch.cuda.is_available() else "cpu"))
-    with _loading(f"--device {device}"):
+    with loading(f"--device {device}"):
         torch.empty(0, device=device)
-    given = {"batch_size": options.batch_size or 1, **arguments, "device": device} | _dtype(options)
-    with _loading(model_id):
+    given = {"batch_size": options.batch_size or 1, **arguments, "device": device} | _dtype(arguments, options)
+    with loading(model_id):
         # Safetensors only: a pickled checkpoint runs code when it is read.
         lm = get_model("hf").create_from_arg_obj({"use_safetensors": True, **given})
     public = public_arguments(arguments)
@@ -240,8 +242,9 @@ def _vllm(model_id: str, arguments: dict[str, Any], options: _Options) -> Built:
     if not torch.cuda.is_available():
         # Its CPU build cannot take back what a request with a seed drew on half a prompt, and dies.
         defaults["enable_chunked_prefill"] = False
-    with _loading(model_id):
-        lm = get_model("vllm").create_from_arg_obj(defaults | arguments | _dtype(options))
+    dtype = _dtype(arguments, options)
+    with loading(model_id):
+        lm = get_model("vllm").create_from_arg_obj(defaults | arguments | dtype)
     public = public_arguments(arguments)
     sampler: Sampler
     if lm.data_parallel_size > 1:
@@ -266,7 +269,14 @@ def _refuse_what_is_no_checkpoint(backend: str, model_id: str) -> None:
         raise UserError("no config.json: not a Hugging Face checkpoint folder", where=folder)
 
 
-def _dtype(options: _Options) -> dict[str, str]:
+def _dtype(arguments: dict[str, Any], options: _Options) -> dict[str, str]:
+    """Give the dtype of the command line, which goes before that of the arguments; refuse what is none."""
+    import torch
+
+    dtype = options.dtype or arguments.get("dtype")
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    if dtype not in (None, "auto") and not (isinstance(known, torch.dtype) and known.is_floating_point):
+        raise UserError(f"dtype {dtype}: there are: {', '.join(DTYPES)}")
     return {"dtype": options.dtype} if options.dtype else {}
 
 
@@ -281,7 +291,7 @@ def _lm_eval(backend: str, args: str, options: _Options) -> Built:
         raise UserError(f"no lm-eval backend {backend!r}: {_first_line(error)}") from error
     arguments = _parse(args)
     name = str(arguments.get("pretrained") or arguments.get("model") or backend)
-    with _loading(f"{backend}:{name}"):
+    with loading(f"{backend}:{name}"):
         lm = backend_class.create_from_arg_string(args)
     sampler = GenerateUntilSampler(
         lm,
@@ -296,7 +306,7 @@ def _lm_eval(backend: str, args: str, options: _Options) -> Built:
 
 
 @contextlib.contextmanager
-def _loading(what: str) -> Iterator[None]:
+def loading(what: str) -> Iterator[None]:
     """Turn whatever a library says about a checkpoint it cannot load into one line; the cause stays chained."""
     from huggingface_hub.errors import HFValidationError
     from safetensors import SafetensorError

@@ -10,15 +10,20 @@ failure, never a text.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from benchmark.errors import UserError
 from benchmark.records import FinishReason, ModelIdentity, Prompt, Sample, Sampling
+from benchmark.runs import first_problem
 from benchmark.sampling.checkpoint import locate, public_arguments
-from benchmark.sampling.fit import fit
+from benchmark.sampling.fit import fit, room_for_prompt
 from benchmark.sampling.generate_until import refuse_what_may_be_too_long
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import PartlyDrawn, Request
@@ -41,7 +46,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 class NoTextError(Exception):
-    """A server's reply holds no text."""
+    """A server's reply holds no text, or is none that a record can be made of."""
 
 
 class OpenAISampler:
@@ -122,7 +127,7 @@ class OpenAISampler:
 
     def prepare(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Prompt]:
         """Fit a task's prompts to their budget; what might be over it and cannot be counted is refused."""
-        room = None if self.max_length is None else int(self.max_length) - sampling.max_new_tokens
+        room = None if self.max_length is None else room_for_prompt(self.max_length, sampling, self.model)
         limit = min((n for n in (sampling.max_prompt_tokens, room) if n is not None), default=None)
         if self.tokenizer is None:
             if limit is not None and not self.whole:
@@ -212,26 +217,54 @@ class OpenAISampler:
 
     async def _ask(self, client: AsyncOpenAI, request: Request, sampling: Sampling) -> Sample:
         endpoint: Any = client.chat.completions if self.chat else client.completions
-        reply = await endpoint.create(**self.payload(request, sampling))
+        payload = self.payload(request, sampling)
+        try:
+            reply = await endpoint.create(**payload)
+        except ValueError as error:  # the client reads JSON unguarded
+            raise NoTextError(f"the server's reply is not JSON: {error}") from error
+        # The client validates nothing of what it was sent.
         choices = getattr(reply, "choices", None)
-        if not choices:
+        if not isinstance(choices, list) or not choices:
             raise NoTextError("the server's reply has no choices")
-        text = getattr(getattr(choices[0], "message", None), "content", None) if self.chat else choices[0].text
-        reason = choices[0].finish_reason
-        if not isinstance(text, str):
-            raise NoTextError(f"the server's reply has no text; its finish reason is {reason!r}")
+        reason = getattr(choices[0], "finish_reason", None)
+        if not isinstance(reason, str | None):
+            raise NoTextError(f"the server's finish reason is {reason!r}")
+        text = self._text(choices[0], reason)
         ends = [text.find(stop) for stop in sampling.stop if stop in text]
         counted = getattr(getattr(reply, "usage", None), "completion_tokens", None)
         known: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
-        return Sample(
-            task=request.prompt.task,
-            doc_id=request.prompt.doc_id,
-            temperature=request.temperature,
-            index=request.index,
-            text=text[: min(ends, default=None)],
-            finish_reason=known.get(reason, "unknown"),
-            n_tokens=counted if isinstance(counted, int) and counted >= 0 else None,
-        )
+        try:
+            return Sample(
+                task=request.prompt.task,
+                doc_id=request.prompt.doc_id,
+                temperature=request.temperature,
+                index=request.index,
+                text=text[: min(ends, default=None)],
+                finish_reason=known.get(reason or "", "unknown"),
+                n_tokens=counted if isinstance(counted, int) and counted >= 0 else None,
+            )
+        except ValidationError as error:
+            raise NoTextError(f"the server's reply makes no sample: {first_problem(error)}") from error
+
+    def _text(self, choice: Any, reason: str | None) -> str:
+        """Read the text of a choice; a chat model that ends without a word has said nothing, which is an answer."""
+        from openai import BaseModel
+
+        if self.chat:
+            message = getattr(choice, "message", None)
+            if not isinstance(message, BaseModel):
+                raise NoTextError(f"the server's reply has no message; its finish reason is {reason!r}")
+            text = getattr(message, "content", None)
+            text = "" if text is None and reason in ("stop", "length") else text
+        else:
+            text = getattr(choice, "text", None)
+        if not isinstance(text, str):
+            raise NoTextError(f"the server's reply has no text; its finish reason is {reason!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise NoTextError(f"the server's reply has half a character at {error.start}") from error
+        return text
 
     def _count(self, text: str) -> int:
         assert self.tokenizer is not None
@@ -265,8 +298,11 @@ def _check(backend: str, arguments: Mapping[str, Any]) -> None:
         raise UserError(f"{backend}: tokenizer_backend is huggingface or left out, not {given['tokenizer_backend']!r}")
     for name, least in (("num_concurrent", 1), ("max_retries", 0), ("timeout", 1), ("max_length", 1)):
         value = given[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < least):
-            raise UserError(f"{backend}: {name} must be a number of {least} or more, not {value!r}")
+        if value is None and ARGUMENTS[name] is None:
+            continue
+        kinds, what = ((int, float), "a number") if name == "timeout" else ((int,), "a whole number")
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < least:
+            raise UserError(f"{backend}: {name} must be {what} of {least} or more, not {value!r}")
 
 
 def _base_url(backend: str, url: str) -> str:
@@ -275,8 +311,14 @@ def _base_url(backend: str, url: str) -> str:
         if backend.startswith("local"):
             raise UserError(f"{backend}: needs base_url=http://HOST:PORT/v1")
         return OPENAI
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise UserError(f"{backend}: base_url must be of the form http://HOST:PORT/v1")
+    form = f"{backend}: base_url must be of the form http://HOST:PORT/v1"
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise UserError(f"{form}: {error}") from error
+    if not there or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise UserError(form)
     url = url.rstrip("/")
     chat = url.endswith("/chat/completions")
     if url.endswith("/completions") and chat != ("chat" in backend):
@@ -287,7 +329,11 @@ def _base_url(backend: str, url: str) -> str:
 def _load_tokenizer(name: str, *, chat: bool) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    from benchmark.sampling.model import loading
+
+    with loading(f"tokenizer={name}"):
+        # Left to itself, it asks on the terminal whether to run a tokenizer's own code.
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if chat and not tokenizer.chat_template:
         raise UserError(f"tokenizer={name}: it has no chat template, so the tokens of a chat cannot be counted")
     return tokenizer

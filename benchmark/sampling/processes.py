@@ -91,6 +91,22 @@ class Processes(NamedTuple):
 ALONE = Processes()
 
 
+def world_size(environment: Mapping[str, str] = os.environ) -> int:
+    """Read from the environment how many processes a launcher started; 1 outside one.
+
+    Raises
+    ------
+    UserError
+        If that is no number.
+    """
+    told = environment.get("WORLD_SIZE", "1")
+    if not (told.isascii() and told.isdecimal()):
+        raise UserError(
+            f"WORLD_SIZE {told!r} is no number of processes; unset it, or start with torchrun or accelerate launch"
+        )
+    return int(told)
+
+
 def launched(environment: Mapping[str, str] = os.environ) -> Processes:
     """Read from the environment which process of how many this is; `ALONE` outside a launcher.
 
@@ -99,7 +115,10 @@ def launched(environment: Mapping[str, str] = os.environ) -> Processes:
     UserError
         If the environment contradicts itself.
     """
-    if "RANK" not in environment or environment.get("WORLD_SIZE", "1") == "1":
+    if "RANK" not in environment:
+        world_size(environment)
+        return ALONE
+    if environment.get("WORLD_SIZE", "1") == "1":
         return ALONE
     try:
         number, total = int(environment["RANK"]) + 1, int(environment["WORLD_SIZE"])

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import Cell, Manifest, ModelIdentity, Prompt, Sample, Sampling
 from benchmark.runs import Appender, Run, appending, drop_cut_off_line, write_atomically, write_record
-from benchmark.sampling.grid import cells, check_grid, part, spelled
+from benchmark.sampling.grid import cells, check_grid, order_sha256, part, spelled
 from benchmark.sampling.processes import ALONE, Processes
 
 
@@ -182,17 +182,28 @@ class _Filling:
         ordered = {task: self.sampler.prepare(asked, sampling) for task, asked in prompts.items()}
         # Of all prompts, in a shard too: it is a fact about the suite and the model.
         shortened: dict[str, JsonValue] = {task: self.sampler.shortened.get(task, 0) for task in prompts}
-        self.manifest = manifest.model_copy(update={"record": {**manifest.record, "shortened_prompts": shortened}})
+        # By it a merge knows the prompts of all shards.
+        order: dict[str, JsonValue] = {
+            task: order_sha256(prompt.doc_id for prompt in asked) for task, asked in ordered.items()
+        }
+        record = {**manifest.record, "shortened_prompts": shortened, "prompt_order_sha256": order}
+        self.manifest = manifest.model_copy(update={"record": record})
         self.asked = {task: part(asked, manifest.shard) for task, asked in ordered.items()}
         self.found = 0
         self._logs: dict[str, Appender] = {}
 
     def begin(self, locks: contextlib.ExitStack) -> None:
         """Write the manifest, and gather what killed processes left; the sample files stay locked until the end."""
-        if not self.run.manifest_path.exists() or self._is_renamed():
+        # First of all where there is none: a folder without one is not taken for a run.
+        if not self.run.manifest_path.exists():
             write_record(self.run.manifest_path, self.manifest)
         for task in self.asked:
             self._logs[task] = locks.enter_context(appending(self.run.samples_path(task)))
+        # Only now is it nobody else's, who may have begun it since it was looked at.
+        refuse_other_run(self.run, self.manifest)
+        if self._is_renamed():
+            write_record(self.run.manifest_path, self.manifest)
+        for task in self.asked:
             drop_cut_off_line(self.run.samples_path(task))
         self._gather()
 

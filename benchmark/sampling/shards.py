@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import Cell, Manifest, Sampling
 from benchmark.runs import Run, write_atomically, write_record
-from benchmark.sampling.grid import Shard, cells, check_grid, part, spelled
+from benchmark.sampling.grid import Shard, cells, check_grid, order_sha256, part, spelled
 from benchmark.sampling.sampler import first_difference
 
 
@@ -27,7 +28,7 @@ def merge(folders: Sequence[Path], out: Path) -> Run:
     Parameters
     ----------
     folders
-        The shards' run folders, in any order, or folders that hold them.
+        The shards' run folders, in any order, or folders that hold them, at most one folder between.
     out
         Folder of the merged run.
 
@@ -36,11 +37,15 @@ def merge(folders: Sequence[Path], out: Path) -> Run:
     UserError
         If the shards are not all there, once each, of one run and complete, or ``out`` holds something else.
     """
-    shards = _in_order([Run(folder) for given in folders for folder in _run_folders(given, out)])
+    runs = [Run(folder) for given in folders for folder in _run_folders(given, out)]
+    _refuse_several_suites(runs, out)
+    shards = _in_order(runs)
     manifests = [shard.manifest() for shard in shards]
     merged = manifests[0].model_copy(update={"shard": None, "record": _record(manifests)})
     files = {
-        entry.task: _merged_lines(shards, entry.task, entry.n_prompts, _sampling(merged, shards[0]))
+        entry.task: _merged_lines(
+            shards, entry.task, entry.n_prompts, _sampling(merged, shards[0]), _order(shards, manifests, entry.task)
+        )
         for entry in merged.identity.tasks
     }
     run = Run(out)
@@ -65,11 +70,31 @@ def _run_folders(given: Path, out: Path) -> Iterable[Path]:
     """Give a run folder itself, or the run folders in a folder of them; hidden ones and the merged one left out."""
     if Run(given).manifest_path.exists():
         return [given]
-    found = sorted(path.parent for path in given.glob("*/run.json"))
-    inside = [path for path in found if not path.name.startswith(".") and path.resolve() != out.resolve()]
-    if not inside:
-        raise UserError("no run in it; `gendiv sample --shard i/n` makes one shard", where=given)
-    return inside
+    # Of several suites, each shard is a folder of runs.
+    for pattern in ("*/run.json", "*/*/run.json"):
+        found = sorted(path.parent for path in given.glob(pattern))
+        inside = [
+            path
+            for path in found
+            if not any(part.startswith(".") for part in path.relative_to(given).parts)
+            and path.resolve() != out.resolve()
+        ]
+        if inside:
+            return inside
+    raise UserError("no run in it; `gendiv sample --shard i/n` makes one shard", where=given)
+
+
+def _refuse_several_suites(runs: Sequence[Run], out: Path) -> None:
+    """Say how to merge the shards of several suites, whose runs are one for each."""
+    of_suite: dict[str, list[Path]] = {}
+    for run in runs:
+        of_suite.setdefault(run.manifest().identity.suite.partition("@")[0], []).append(run.folder)
+    if len(of_suite) > 1:
+        commands = " and ".join(
+            f"`{shlex.join(['gendiv', 'merge', *map(str, folders), '--out', str(out / suite)])}`"
+            for suite, folders in of_suite.items()
+        )
+        raise UserError(f"runs of {len(of_suite)} suites, which are merged one by one: {commands}")
 
 
 def _in_order(runs: list[Run]) -> list[Run]:
@@ -125,9 +150,27 @@ def _sampling(manifest: Manifest, run: Run) -> Sampling:
     return manifest.identity.sampling
 
 
-def _merged_lines(shards: list[Run], task: str, n_prompts: int, sampling: Sampling) -> bytes:
-    """Take the shards' prompts in turn; refuse a shard whose grid is not full."""
-    blocks, seen = [], set[str]()
+def _order(shards: list[Run], manifests: list[Manifest], task: str) -> str | None:
+    """Hash of a task's prompts and their order, as the shards recorded it; None where none did."""
+    order: str | None = None
+    for shard, manifest in zip(shards, manifests, strict=True):
+        told = manifest.record.get("prompt_order_sha256")
+        its = told.get(task) if isinstance(told, dict) else None
+        if not isinstance(its, str):
+            continue
+        if order not in (None, its):
+            raise UserError(
+                f"record.prompt_order_sha256 of {task} is {its[:8]}…, but {(order or '')[:8]}… in other shards; "
+                "sample it again as they were",
+                where=shard.manifest_path,
+            )
+        order = its
+    return order
+
+
+def _merged_lines(shards: list[Run], task: str, n_prompts: int, sampling: Sampling, order: str | None) -> bytes:
+    """Take the shards' prompts in turn; refuse a shard whose grid is not full, and prompts that are not the task's."""
+    blocks, places, seen = [], [], set[str]()
     for number, shard in enumerate(shards, start=1):
         path = shard.samples_path(task)
         wanted = len(part(range(n_prompts), (number, len(shards))))
@@ -145,7 +188,15 @@ def _merged_lines(shards: list[Run], task: str, n_prompts: int, sampling: Sampli
             if double := next((doc_id for doc_id in doc_ids if doc_id in seen), None):
                 raise UserError(f"doc_id {double!r} is in another shard as well; sample the shard again", where=path)
             seen.update(doc_ids)
+        places.append(doc_ids)
         blocks.append([b"".join(lines[cell] for cell in cells([doc_id], sampling)) for doc_id in doc_ids])
+    merged = [doc_id for turn in itertools.zip_longest(*places) for doc_id in turn if doc_id is not None]
+    if order is not None and order_sha256(merged) != order:
+        raise UserError(
+            f"the doc_ids of {task} are not those that the shards were to sample, or not in that order: a sample file "
+            "was changed or stands in another shard's folder; sample the shards again",
+            where=shards[0].samples_path(task),
+        )
     return b"".join(block for turn in itertools.zip_longest(*blocks, fillvalue=b"") for block in turn)
 
 

@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.records import FinishReason, ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
-from benchmark.sampling.fit import fit
+from benchmark.sampling.fit import fit, room_for_prompt
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
 
@@ -108,7 +108,7 @@ class VLLMSampler:
                     f"vllm: temperature {temperature:g} is out of its range, 0 or {LEAST_TEMPERATURE:g} to "
                     f"{MOST_TEMPERATURE:g}"
                 )
-        room = self.lm.max_length - sampling.max_new_tokens
+        room = room_for_prompt(self.lm.max_length, sampling, self.model_id)
         limit = min(room, sampling.max_prompt_tokens or room)
         fitted = [
             fit(

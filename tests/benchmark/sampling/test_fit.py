@@ -43,11 +43,15 @@ def documents(draw):
 def test_the_longest_prefix_of_whole_words_that_fits_is_kept_and_what_is_around_it_stays(document, limit):
     prompt, words = make(document), document.split()
     sizes = [pieces(BEFORE + document[:end] + AFTER) for end in ends(document)]
-    if sizes[0] > limit:
+    if pieces(BEFORE + document[:1] + AFTER) > limit:
         with pytest.raises(UserError):
             ask(prompt, limit)
         return
     found = ask(prompt, limit)
+    if sizes[0] > limit:
+        letters = [BEFORE + document[:end] + AFTER for end in range(1, len(words[0]))]
+        assert found == (prompt.model_copy(update={"text": longest(letters, limit), "shortens": None}), True)
+        return
     assert pieces(found.prompt.text) <= limit
     kept = found.prompt.text.removeprefix(BEFORE).removesuffix(AFTER)
     assert found.prompt.text == BEFORE + kept + AFTER
@@ -57,6 +61,10 @@ def test_the_longest_prefix_of_whole_words_that_fits_is_kept_and_what_is_around_
         assert len(kept.split()) == max(n for n, size in enumerate(sizes, 1) if size <= limit)
     else:
         assert found.prompt.text == prompt.text
+
+
+def longest(texts, limit):
+    return max((text for text in texts if pieces(text) <= limit), key=len)
 
 
 def ends(document):
@@ -93,13 +101,18 @@ def test_where_counts_are_not_monotone_the_result_still_fits_and_no_near_longer_
 @given(documents(), st.integers(0, 80))
 def test_keep_end_cuts_the_start_of_the_whole_prompt_at_a_word(document, limit):
     prompt = make(document)
-    if limit < pieces("TL;DR:"):
-        with pytest.raises(UserError):
+    if limit < pieces(document[-1] + AFTER):
+        with pytest.raises(UserError, match="too little for one"):
             ask(prompt, limit, truncation="keep_end")
         return
     found = ask(prompt, limit, truncation="keep_end")
     text = found.prompt.text
     assert pieces(text) <= limit
+    last = document.split()[-1]
+    assert text.removesuffix(AFTER)[-1] == last[-1], "something of the document is left"
+    if limit < pieces(last + AFTER):
+        assert text == longest([last[start:] + AFTER for start in range(1, len(last))], limit)
+        return
     assert prompt.text.endswith(text)
     assert text.endswith("TL;DR:")
     if found.shortened:
@@ -131,6 +144,22 @@ def test_the_document_is_taken_where_it_stands_last():
 def test_a_document_that_its_template_trimmed_is_found():
     prompt = make("one two three", shortens="\n one two three ")
     assert ask(prompt, 11).prompt.text == BEFORE + "one" + AFTER
+
+
+def test_a_document_without_spaces_is_cut_between_characters_and_accents_stay_with_their_letters():
+    document = "猫は机の上で寝ている。e\u0301" * 3
+    for kept in range(1, len(document)):
+        start = ask(make(document), len(BEFORE + AFTER) + kept, len).prompt.text
+        end = ask(make(document), len(AFTER) + kept, len, truncation="keep_end").prompt.text if kept > 1 else AFTER
+        severed = document[kept] == "\u0301"
+        assert start == BEFORE + document[: kept - severed] + AFTER
+        severed = document[-kept] == "\u0301"
+        assert end == (document[-kept:][severed:] if kept > 1 else "") + AFTER
+
+
+def test_keep_end_cuts_at_words_alone_where_no_document_is_named():
+    prompt = make("猫" * 50, shortens=None)
+    assert ask(prompt, 3, truncation="keep_end").prompt.text == "TL;DR:"
 
 
 def test_few_counts_are_enough():

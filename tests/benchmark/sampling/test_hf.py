@@ -1,6 +1,7 @@
 """Hugging Face checkpoints, as lm-eval builds them."""
 
 import hashlib
+import logging
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from benchmark.errors import UserError
 from benchmark.records import Prompt
 from benchmark.sampling.checkpoint import weights_sha256
 from benchmark.sampling.model import build
-from benchmark.sampling.sampler import Request
+from benchmark.sampling.sampler import PartlyDrawn, Request
 from benchmark.suites import load_suite
 
 SUITE = load_suite("pocket")
@@ -169,8 +170,32 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(checkpoint):
     sampler = make(checkpoint)
     with torch.no_grad():
         sampler.model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match="logits are not numbers"):
+    with pytest.raises(PartlyDrawn, match="logits are not numbers") as caught:
         sampler.draw([Request(PROMPTS[0], 1.0, 0)], SUITE.sampling)
+    assert caught.value.samples == []
+
+
+def test_a_model_whose_context_an_output_fills_is_told_by_both_numbers(checkpoint):
+    sampling = SUITE.sampling.model_copy(update={"max_new_tokens": 172})
+    says = "has room for 128 tokens, and max_new_tokens is 172, which leaves none to a prompt; take a model with a long"
+    with pytest.raises(UserError, match=says):
+        make(checkpoint).prepare(PROMPTS, sampling)
+
+
+def test_counting_what_is_too_long_warns_of_nothing_and_other_warnings_stay(checkpoint, caplog, monkeypatch):
+    document = " ".join(["bank"] * 120)
+    long = Prompt(task="t", doc_id="long", text=f"{document} tl;dr", references=(), doc={}, shortens=document)
+    sampler = make(checkpoint)
+    sampler.lm.tokenizer.model_max_length = 100
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    logger.addHandler(caplog.handler)
+    tokenise = sampler._tokenise
+    monkeypatch.setattr(sampler, "_tokenise", lambda text: logger.warning("another") or tokenise(text))
+    try:
+        sampler.prepare([long], SUITE.sampling)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"another"}
 
 
 # ---- How many rows together ----
@@ -255,7 +280,37 @@ def test_no_room_for_a_single_row_is_one_line(checkpoint):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
 
     sampler.model.register_forward_pre_hook(run_out)
-    with pytest.raises(UserError, match="no room for one output; take a smaller --dtype") as caught:
+    with pytest.raises(PartlyDrawn, match="no room for one output; take a smaller --dtype") as caught:
         sampler.draw(requests(SUITE.sampling), SUITE.sampling)
     assert "\n" not in str(caught.value)
     assert sampler.model.config._attn_implementation == "sdpa", "the model attends as before"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), FloatingPointError("no numbers")])
+def test_what_was_drawn_before_a_failure_is_kept(checkpoint, error):
+    sampling = SUITE.sampling.model_copy(update={"k": 2})
+    wanted = requests(sampling)
+    whole = make(checkpoint).draw(wanted, sampling)
+    sampler = make(checkpoint)
+    sampler.most_rows = 1
+    decode = sampler._decode_together
+
+    def run_out(part, sampling):
+        if part[0] == wanted[5]:
+            raise error
+        return decode(part, sampling)
+
+    sampler._decode_together = run_out
+    with pytest.raises(PartlyDrawn) as caught:
+        sampler.draw(wanted, sampling)
+    assert caught.value.samples == whole[:5]
+
+
+@pytest.mark.parametrize("dtype", ["float99", "nn", "int8"])
+@pytest.mark.parametrize("spec", ["{}", "hf:pretrained={}"])
+def test_what_is_no_dtype_is_told_which_there_are(checkpoint, dtype, spec):
+    says = f"dtype {dtype}: there are: auto, bfloat16, float16, float32, float64"
+    with pytest.raises(UserError, match=says):
+        build(spec.format(checkpoint), SUITE, {}, device="cpu", dtype=dtype)
+    with pytest.raises(UserError, match=says):
+        build(f"hf:pretrained={checkpoint},dtype={dtype}", SUITE, {}, device="cpu")

@@ -1,5 +1,6 @@
 """OpenAI-compatible endpoints: a real server with a real model, the openai client, and every fault on the way."""
 
+import json
 import shutil
 
 import pytest
@@ -101,11 +102,25 @@ def test_transient_faults_are_tried_again(checkpoint, fault):
         assert len(shaky.bodies) == len(REQUESTS) + len(some)
 
 
+def reply(reason="stop", *, tokens=1, **choice):
+    """An answer as a server gives it, or one that is wrong in what is said here."""
+    whole = {"index": 0, "finish_reason": reason, "text": "a", "message": {"role": "assistant", "content": "a"}}
+    return Fault(200, body={"choices": [whole | choice], "usage": {"completion_tokens": tokens}})
+
+
 EMPTY = [
     Fault(200, body={"choices": []}),
     Fault(200, body={"error": {"message": "overloaded"}}),
-    Fault(200, body={"choices": [{"index": 0, "text": None, "message": {"content": None}, "finish_reason": "length"}]}),
     Fault(200, body="hello"),
+    Fault(200, body=b'{"choices": ['),
+    *(Fault(200, body={"choices": choices}) for choices in ("abc", {"0": "a"}, ["a"], [None], [["a"]], 1)),
+    reply(text=None, message=None),
+    reply(text=1, message="a"),
+    reply(text=["a"], message={"content": ["a"]}),
+    reply("content_filter", text=None, message={"content": None}),
+    reply(["a"]),
+    reply(tokens=True),
+    reply(text="\ud800", message={"content": "\ud800"}),
 ]
 
 
@@ -125,6 +140,15 @@ def test_a_final_failure_keeps_what_was_drawn_and_becomes_no_sample(checkpoint, 
     assert all(whole[sample.cell] == sample for sample in kept)
     assert caught.value.reason.startswith(f"{backend} at 127.0.0.1: prompt ")
     assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_chat_model_that_ends_without_a_word_has_given_an_empty_answer(checkpoint, reason, content):
+    empty = reply(reason, message={"role": "assistant", "content": content})
+    with OpenAIServer(checkpoint, fault=lambda *_: empty) as server:
+        samples = make(server, CHAT).draw(REQUESTS, SAMPLING)
+    assert {(sample.text, sample.finish_reason, sample.n_tokens) for sample in samples} == {("", reason, 1)}
 
 
 def test_after_a_final_failure_no_new_request_is_sent(checkpoint):
@@ -189,9 +213,22 @@ def test_openai_is_sent_its_own_protocol_alone(monkeypatch):
         ("local-completions:model=m,base_url=http://h/v1,temperature=1", "no argument 'temperature'; there are: model"),
         ("local-completions:model=m,base_url=http://h/v1,seed=1234", "seed is per_sample or none, not 1234"),
         ("local-completions:model=m,base_url=http://h/v1,tokenized_requests=True", "prompts are sent as text"),
-        ("local-completions:model=m,base_url=http://h/v1,num_concurrent=0", "num_concurrent must be a number of 1"),
+        (
+            "local-completions:model=m,base_url=http://h/v1,num_concurrent=0",
+            "num_concurrent must be a whole number of 1",
+        ),
         ("local-completions:model=m,base_url=http://h/v1,timeout=soon", "timeout must be a number"),
         ("local-completions:model=m,base_url=http://h/v1,tokenizer=/no/where", "tokenizer=/no/where cannot be loaded"),
+        ("local-completions:model=m,base_url=http://127.0.0.1:notaport/v1", "base_url must be of the form"),
+        ("local-completions:model=m,base_url=http://127.0.0.1:99999/v1", "base_url must be of the form"),
+        ("local-completions:model=m,base_url=http://[::1/v1", "base_url must be of the form"),
+        ("local-completions:model=m,base_url=http://a host/v1", "base_url must be of the form"),
+        ("local-completions:model=m,base_url=http://h/v1,num_concurrent=inf", "num_concurrent must be a whole number"),
+        ("local-completions:model=m,base_url=http://h/v1,num_concurrent=1.5", "num_concurrent must be a whole number"),
+        ("local-completions:model=m,base_url=http://h/v1,num_concurrent=None", "num_concurrent must be a whole number"),
+        ("local-completions:model=m,base_url=http://h/v1,max_length=inf", "max_length must be a whole number of 1"),
+        ("local-completions:model=m,base_url=http://h/v1,max_length=nan", "max_length must be a whole number of 1"),
+        ("local-completions:model=m,base_url=http://h/v1,timeout=nan", "timeout must be a number of 1 or more"),
     ],
 )
 def test_a_wrong_argument_is_one_line(spec, says):
@@ -205,6 +242,26 @@ def test_a_wrong_argument_is_one_line(spec, says):
 def test_a_prompt_format_that_the_endpoint_has_not_is_refused(backend, chat):
     with pytest.raises(UserError, match="a chat endpoint; see local-"):
         build(f"{backend}:model=m,base_url=http://h/v1", SUITE, {}, chat=chat)
+
+
+def test_a_tokenizers_own_code_is_never_run_nor_asked_about(checkpoint, tmp_path, monkeypatch):
+    folder = shutil.copytree(checkpoint, tmp_path / "own-code")
+    (folder / "config.json").unlink()
+    told = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "y")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        build(f"local-completions:model=m,base_url=http://h/v1,tokenizer={folder}", SUITE, {})
+    assert not asked
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_context_that_an_output_fills_is_told_by_both_numbers(server, checkpoint):
+    sampler = make(server, tokenizer=str(checkpoint), max_length=SAMPLING.max_new_tokens)
+    with pytest.raises(UserError, match=r"has room for 20 tokens, and max_new_tokens is 20, .*take a model with a l"):
+        sampler.prepare(PROMPTS, SAMPLING)
 
 
 LONG = Prompt(

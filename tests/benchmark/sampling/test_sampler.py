@@ -128,6 +128,17 @@ def test_a_run_that_is_being_written_is_refused(whole):
         fill(whole)
 
 
+def test_a_run_that_is_being_written_keeps_its_name(whole):
+    sampler = Writer()
+    renamed = manifest(sampler).model_copy(update={"name": "other"})
+    before = (whole / "run.json").read_bytes()
+    with appending(Run(whole).samples_path("b")), pytest.raises(UserError, match="another process is writing it"):
+        sample_run(Run(whole), sampler, renamed, PROMPTS)
+    assert (whole / "run.json").read_bytes() == before
+    sample_run(Run(whole), sampler, renamed, PROMPTS)
+    assert Run(whole).manifest().name == "other"
+
+
 def test_a_finished_run_is_not_written_again(whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert fill(whole) == 0
@@ -152,6 +163,12 @@ def test_the_record_tells_shortened_prompts_and_wall_time(whole):
 def test_a_launcher_is_known_by_its_environment(environment, place):
     assert launched(environment) == place
     assert launched(environment).is_main == (place.number == 1)
+
+
+def test_a_number_of_processes_that_is_none_is_refused():
+    for environment in ({"WORLD_SIZE": "abc"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "-1"}):
+        with pytest.raises(UserError, match="is no number of processes; unset it"):
+            launched(environment)
 
 
 @pytest.mark.parametrize(("rank", "size"), [("4", "4"), ("-1", "2"), ("x", "2"), ("0", "many")])

@@ -144,6 +144,54 @@ def test_a_prompt_in_two_shards_is_refused(halves, tmp_path):
     refused(halves, tmp_path / "merged", str(path), "is in another shard as well")
 
 
+@pytest.mark.parametrize("change", ["all renamed", "one renamed", "exchanged"])
+def test_prompts_that_are_not_the_tasks_are_refused(halves, tmp_path, change):
+    name = "gendiv_pocket_ood.jsonl"
+    path = halves[1] / "samples" / name
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    ids = list(dict.fromkeys(row["doc_id"] for row in rows))
+    new = {"all renamed": {one: f"x{one}" for one in ids}, "one renamed": {ids[0]: "x"}}
+    other = new.get(change, dict(zip(ids, ids[::-1], strict=True)))
+    path.write_text(
+        "".join(json.dumps(row | {"doc_id": other.get(row["doc_id"], row["doc_id"])}) + "\n" for row in rows)
+    )
+    refused(halves, tmp_path / "merged", name, "doc_ids of gendiv_pocket_ood are not those", "sample the shards again")
+
+
+def test_shards_that_were_to_sample_other_prompts_are_refused(halves, tmp_path):
+    manifest = json.loads((halves[1] / "run.json").read_text())
+    manifest["record"]["prompt_order_sha256"]["gendiv_pocket_id"] = "0" * 64
+    (halves[1] / "run.json").write_text(json.dumps(manifest))
+    refused(halves, tmp_path / "merged", str(halves[1]), "prompt_order_sha256 of gendiv_pocket_id is 00000000…")
+
+
+def test_shards_of_before_that_hash_are_merged(halves, whole, tmp_path):
+    for half in halves:
+        manifest = json.loads((half / "run.json").read_text())
+        del manifest["record"]["prompt_order_sha256"]
+        (half / "run.json").write_text(json.dumps(manifest))
+    assert samples(merge(halves, tmp_path / "merged").folder) == samples(whole)
+
+
+def test_shards_of_several_suites_are_told_how_to_be_merged(made, whole, tmp_path):
+    parts = [tmp_path / "SH" / str(number) for number in (1, 2)]
+    for shard, half in zip(parts, made, strict=True):
+        shutil.copytree(half, shard / "pocket")
+    assert samples(merge([tmp_path / "SH"], tmp_path / "merged").folder) == samples(whole)
+    for shard, half in zip(parts, made, strict=True):
+        other = shutil.copytree(half, shard / "other")
+        manifest = json.loads((other / "run.json").read_text())
+        manifest["identity"]["suite"] = "other@v1"
+        (other / "run.json").write_text(json.dumps(manifest))
+    out = tmp_path / "out"
+    commands = [
+        f"`gendiv merge {parts[0] / suite} {parts[1] / suite} --out {out / suite}`" for suite in ("pocket", "other")
+    ]
+    for folders in (parts, [tmp_path / "SH"]):
+        refused(folders, out, "runs of 2 suites", *commands)
+    assert samples(merge([shard / "pocket" for shard in parts], out / "pocket").folder) == samples(whole)
+
+
 def test_an_output_that_holds_something_else_is_left_as_it_is(halves, whole, tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()

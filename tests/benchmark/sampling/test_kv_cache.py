@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.sampling.kv_cache import FixedDecoder, RoomyCache, SharedCache, draw, expands, sample
+from benchmark.sampling.caches import FixedDecoder, RoomyCache, SharedCache
+from benchmark.sampling.kv_cache import draw, expands, sample
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15], [5, 6]]
 ROWS = [0, 0, 2, 1, 3, 3, 2, 1, 0]

@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -83,13 +83,13 @@ def seed_of(series: int, number: int) -> int:
     return int(generator(series, "speed", str(number), 1.0, 0).integers(2**62))
 
 
-class Engine:
+class Engine(Protocol):
     """One way to sample; ``draw`` returns k lists of token ids for each prompt."""
 
     variants: tuple[str, ...]
 
     def draw(self, variant: str, prompts: list[list[int]], k: int, new_tokens: int, series: int, rows: int) -> Any:
-        raise NotImplementedError
+        """Draw with one of ``variants``."""
 
 
 class VLLMEngine(Engine):

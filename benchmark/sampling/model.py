@@ -32,8 +32,8 @@ from benchmark.suites import Suite
 Backend = Literal["auto", "hf", "vllm"]
 
 VLLM_FROM = 1_000_000_000
-"""Parameters from which vLLM is taken on a GPU: ours is the faster at 160 M, and expected to be the slower from about
-here (``tests/benchmarks/vllm_speed.md`` tells what was measured)."""
+"""Parameters from which vLLM is taken on a GPU: ours is 2 to 5 times as fast at 160 M, and at 1.1 B level on short
+prompts and a third as fast on long ones (``tests/benchmarks/vllm_speed.md``)."""
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 """What to load a model in; torch's other names of floating-point numbers will do as well."""
 OTHER_BATCH = 64

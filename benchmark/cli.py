@@ -9,7 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from benchmark import cli_judging
+from benchmark.cli_arguments import (
+    Backend,
+    BatchSize,
+    Chat,
+    DataRoot,
+    Device,
+    Dtype,
+    K,
+    Limit,
+    MaxPromptTokens,
+    Method,
+    Model,
+    RowName,
+    Seed,
+    ShardOption,
+    SuiteNames,
+    Temperatures,
+    Threads,
+    TrainedOn,
+    Truncation,
+)
 from benchmark.errors import UserError
+from benchmark.terminal import print_scores, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,52 +50,6 @@ data = typer.Typer(
     help="Local data: see what is there, take it over, make the JSONL that trainers read.", no_args_is_help=True
 )
 app.add_typer(data, name="data")
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A checkpoint folder, a hub id, backend:args such as vllm:… or local-completions:…, or control:NAME.",
-    ),
-]
-SuiteNames = Annotated[
-    list[str], typer.Option("--suite", "-s", help="A suite, such as pocket or pocket@v1; several load the model once.")
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-K = Annotated[int | None, typer.Option("--k", min=1, help="Samples a prompt and temperature.")]
-Temperatures = Annotated[str | None, typer.Option(help='Grid, such as "0.3,0.7,1.0,1.3".')]
-Limit = Annotated[int | None, typer.Option(min=2, help="Only the first so many prompts of each task: a quick look.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Outputs drawn together; default: what memory has room for.")
-]
-Device = Annotated[str | None, typer.Option(help="Device of a Hugging Face model, such as cpu or cuda:0.")]
-Dtype = Annotated[str | None, typer.Option(help="Dtype of a Hugging Face model; default: the checkpoint's.")]
-Chat = Annotated[
-    bool | None, typer.Option("--chat/--no-chat", help="Use the chat template; default: where there is one.")
-]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads. More is often slower for small models.")]
-Method = Annotated[str | None, typer.Option(help="How the model was trained, such as sft or ppo.")]
-TrainedOn = Annotated[
-    list[str] | None, typer.Option(help="A task or data set it was trained on; may be given several times.")
-]
-RowName = Annotated[str | None, typer.Option("--name", help="The row's name on the board.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", envvar="GENDIV_DATA", help="Local data instead of the hub; `gendiv data check`."),
-]
-Backend = Annotated[
-    Literal["auto", "hf", "vllm"],
-    typer.Option(help="What runs a checkpoint; auto: vllm from 1 B parameters, where it and a GPU are there."),
-]
-MaxPromptTokens = Annotated[int | None, typer.Option(min=1, help="Longest prompt; default: the suite's.")]
-Truncation = Annotated[
-    Literal["keep_start", "keep_end"] | None,
-    typer.Option(help="What of a longer prompt stays: the lead of its document, or, as published, the end of it all."),
-]
-ShardOption = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts; `gendiv merge` joins them.")
-]
 
 
 @app.callback(no_args_is_help=True)
@@ -106,7 +83,7 @@ def demo(
     scores = [run.scores() for run in runs]
     _build_board(scores, folder / "leaderboard")
     findings = compare(scores)
-    _print_table(
+    print_table(
         "out of distribution at T = 1: each model minus sft, 95 % intervals paired over prompts", *table(findings)
     )
     for line in sentences([finding for finding in findings if finding.model == "ppo"]):
@@ -192,28 +169,8 @@ def merge(
     print(f"merged: {merge_shards(shards, out).folder}")
 
 
-@app.command()
-def judge(run: RunFolder, data_root: DataRoot = None) -> None:
-    """Judge every sample of a run that has no verdict yet, against the reference."""
-    from benchmark import pipeline
-    from benchmark.runs import Run
-
-    pipeline.use_data(data_root)
-    with _progress() as bars:
-        pipeline.judge(Run(run), bars.stage)
-    print(f"judged: {run}")
-
-
-@app.command()
-def score(run: RunFolder, threads: Threads = 1, data_root: DataRoot = None) -> None:
-    """Score a run: win rate and gap where it is judged, and diversity, each with its interval."""
-    from benchmark import pipeline
-    from benchmark.runs import Run
-
-    pipeline.use_data(data_root)
-    with _progress() as bars:
-        scores = pipeline.score(Run(run), bars.stage, threads)
-    _print_scores(scores)
+for command in (cli_judging.judge, cli_judging.score, cli_judging.compare, cli_judging.judge_accuracy):
+    app.command()(command)
 
 
 @app.command("run")
@@ -260,10 +217,10 @@ def run_all(
         runs = pipeline.sample(model, suite, folder, options, bars.stage)
         for run in runs if launched().is_main else ():
             if load_suite(run.manifest().identity.suite).judge is None:
-                print(f"note: {run.manifest().identity.suite} has no judge yet: no win rate", file=sys.stderr)
+                print(f"note: not judged; `gendiv judge {run.folder} --judge NAME` does it", file=sys.stderr)
             else:
                 pipeline.judge(run, bars.stage)
-            _print_scores(pipeline.score(run, bars.stage, threads))
+            print_scores(pipeline.score(run, bars.stage, threads))
             print(f"run: {run.folder}")
 
 
@@ -416,7 +373,7 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         from reference_models.methods import METHODS
 
         return ("method", "meaning"), [(name, method.meaning) for name, method in METHODS.items()]
-    from benchmark.judging.judge import load_judge_configs
+    from benchmark.judging.config import load_judge_configs
 
     configs = load_judge_configs().values()
     return ("judge", "kind", "description"), [(config.judge, config.kind, config.description) for config in configs]
@@ -496,50 +453,6 @@ def _build_board(scores: list[Scores], out: Path) -> None:
         for floor, model in floors_above_models(board):
             print(f"warning: floor {floor} outscores {model}: something is wrong with this board", file=sys.stderr)
     print(f"board: {out / 'index.html'}")
-
-
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
-    for name in header:
-        table.add_column(Text(name), overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console(width=max(Console().width, 160)).print(table)
-
-
-def _print_scores(scores: Scores) -> None:
-    """Print the headline numbers of one run: a line a metric, a column a role."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmark.suites import HEADLINE_TEMPERATURE
-
-    temperatures = {estimate.temperature for estimate in scores.estimates} or {HEADLINE_TEMPERATURE}
-    temperature = min(temperatures, key=lambda t: (abs(t - HEADLINE_TEMPERATURE), t))
-    shown = [e for e in scores.estimates if e.temperature == temperature]
-    roles = list(dict.fromkeys(estimate.role for estimate in shown))
-    cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]" for e in shown}
-    table = Table("metric", *roles, box=None, pad_edge=False)
-    for metric in dict.fromkeys(estimate.metric for estimate in shown):
-        table.add_row(metric, *(cells.get((metric, role), "–") for role in roles))
-    # Wide enough on a pipe too: a cut-off number is worse than a long line.
-    console = Console(width=max(Console().width, 28 + 24 * (1 + len(roles))))
-    console.print(f"{scores.name} on {scores.identity.suite}, T = {temperature:g}, 95 % intervals", markup=False)
-    console.print(table)
-    encoder = scores.notes["encoder"]
-    assert isinstance(encoder, dict)
-    console.print(
-        f"{encoder['share_over_token_limit']:.1%} of {encoder['different_texts']} different texts are over the "
-        f"{encoder['token_limit']} tokens that {encoder['name']} reads",
-        markup=False,
-        highlight=False,
-    )
-    for line in (*scores.absent.values(), *(f"flagged, not ranked: {flag.text}" for flag in scores.flags)):
-        console.print(line, markup=False)
 
 
 def _progress() -> Bars:

@@ -26,6 +26,7 @@ class Facts(TypedDict):
     duplicate_share: float
     """Share of outputs that repeat another prompt's word for word, mean over the k slots."""
     invalid_text_share: float
+    verdicts: int
     failed_verdicts: int
     length_ratio: float | None
     """Characters of the outputs over characters of their references, where judged."""
@@ -53,6 +54,7 @@ def facts_of(grid: TaskGrid, gate: Gate) -> Facts:
                 ]
             )
         ),
+        verdicts=len(judged),
         failed_verdicts=sum(verdict.preference is None for verdict in judged),
         length_ratio=sum(verdict.length for verdict in judged) / references if references else None,
         all_ties=bool(judged)
@@ -69,7 +71,7 @@ def flags_of(facts: Facts, suite: Suite, title: str) -> list[Flag]:
     if (share := facts["invalid_text_share"]) > MOST_INVALID:
         what = "empty" if suite.gate.cut_off_is_valid else "empty or cut off"
         flags.append(Flag(code="invalid_text", text=f"{title}: {share:.0%} of the outputs are {what}"))
-    if facts["failed_verdicts"] > MOST_FAILED * facts["prompts"] * facts["k"]:
+    if facts["failed_verdicts"] > MOST_FAILED * facts["verdicts"]:
         mend = "" if suite.imported else "; run `gendiv judge` again"
         text = f"{title}: {facts['failed_verdicts']} verdicts failed{mend}"
         flags.append(Flag(code="failed_verdicts", text=text))

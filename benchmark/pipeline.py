@@ -1,4 +1,4 @@
-"""The three stages over a run folder, each on its own or in a row: sample, judge, score."""
+"""The stages over a run folder: sample, judge (`benchmark.judging.runs`), score."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.errors import UserError
-from benchmark.judging.judge import check_verdicts, judge_run, load_judge, verdict_keys
+from benchmark.judging.runs import judge as judge
+from benchmark.judging.runs import judged
+from benchmark.opened import identity, open_run
 from benchmark.provenance import environment
-from benchmark.records import Identity, Manifest, ModelCard, Prompt, Sample, Sampling, Scores, Truncation, Verdict
+from benchmark.records import Manifest, ModelCard, Prompt, Sampling, Scores, Truncation
 from benchmark.runs import Run, write_atomically
-from benchmark.sampling.grid import Shard, check_grid, spelled
+from benchmark.sampling.grid import Shard
 from benchmark.sampling.processes import Processes, launched
 from benchmark.sampling.sampler import Job, sample_runs
-from benchmark.suites import Suite, load_prompts, load_suite, task_identities
+from benchmark.suites import Suite, load_prompts, load_suite
 
 if TYPE_CHECKING:
     from benchmark.sampling.model import Backend, Built
@@ -175,37 +177,43 @@ def use_data(root: Path | None) -> None:
     os.environ["GENDIV_DATA"] = str(root.resolve())
 
 
-def judge(run: Run, progress: Progress = silent) -> None:
-    """Judge the samples of a run that have no verdict yet, by the suite's own judge."""
-    manifest = run.manifest()
-    suite = load_suite(manifest.identity.suite)
-    if suite.imported:
-        raise UserError("an imported run comes with its verdicts; there is no judge here", where=run.manifest_path)
-    if (name := suite.judge) is None:
-        raise UserError(
-            f"suite {suite.id} has no judge yet; `gendiv score` scores its runs without a win rate",
-            where=run.manifest_path,
-        )
-    manifest, suite, prompts = _open(run)
-    total = sum(len(_checked_samples(run, manifest, entry.task, prompts)) for entry in suite.tasks)
-    judge_run(run, suite, load_judge(name), prompts, advance=lambda n: progress("judging", n, total))
+def score(
+    run: Run,
+    progress: Progress = silent,
+    threads: int = 1,
+    *,
+    judge: str | None = None,
+    allow_missing: bool = False,
+) -> Scores:
+    """Score a run by a judge's verdicts, or without any, write its ``scores.json`` and return it.
 
-
-def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
-    """Score a run, judged where its suite has a judge, write its ``scores.json`` and return it."""
+    Parameters
+    ----------
+    run
+        A whole run.
+    progress
+        See `Progress`.
+    threads
+        CPU threads of torch.
+    judge
+        Whose verdicts; None = the suite's own judge's, else those of the only judge that there are, else none.
+    allow_missing
+        Score what there is although samples that were to be judged have no verdict.
+    """
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
 
-    manifest = run.manifest()
-    suite = load_suite(manifest.identity.suite)
-    prompts = None
-    if not suite.imported:
-        manifest, suite, prompts = _open(run)
-    inputs = run.inputs_sha256(manifest.identity.judge)
-    samples = {entry.task: _checked_samples(run, manifest, entry.task, prompts) for entry in suite.tasks}
-    verdicts = {
-        entry.task: _checked_verdicts(run, manifest, entry.task, samples[entry.task], prompts) for entry in suite.tasks
-    }
+    opened = open_run(run)
+    suite = opened.suite
+    found = judged(opened, judge, allow_missing=allow_missing)
+    gate = found if suite.gate.judge in (None, found.judge) else judged(opened, suite.gate.judge)
+    manifest = opened.manifest.model_copy(
+        update={
+            "identity": opened.manifest.identity.model_copy(update={"judge": found.judge, "judge_sha256": found.sha256})
+        }
+    )
+    inputs = run.inputs_sha256([*found.logs, *gate.logs])
+    samples = {entry.task: opened.samples(entry.task) for entry in suite.tasks}
     before = 0
 
     def embedded(done: int, total: int) -> None:
@@ -215,72 +223,19 @@ def score(run: Run, progress: Progress = silent, threads: int = 1) -> Scores:
 
     _set_threads(threads)
     encoder = Encoder(suite.encoder, progress=embedded)
-    scores = scoring.score(manifest, suite, samples, verdicts, encoder, prompts, inputs)
+    scores = scoring.score(
+        manifest,
+        suite,
+        samples,
+        found.verdicts,
+        encoder,
+        opened.prompts,
+        inputs,
+        gate_verdicts=gate.verdicts,
+        reports=found.reports,
+    )
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores
-
-
-def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling) -> Identity:
-    """Everything that must be equal for rows of this suite to be compared."""
-    return Identity(
-        suite=suite.id,
-        tasks=task_identities(suite, prompts),
-        sampling=sampling,
-        judge=suite.judge,
-        judge_sha256=load_judge(suite.judge).config.sha256 if suite.judge else None,
-        encoder=suite.encoder,
-    )
-
-
-def _open(run: Run) -> tuple[Manifest, Suite, dict[str, list[Prompt]]]:
-    """Read a run's manifest and its suite; refuse a run whose prompts or judge are not this version's."""
-    manifest = run.manifest()
-    if manifest.shard:
-        raise UserError(
-            f"the run is {spelled(manifest.shard)} alone; `gendiv merge` all shards first", where=run.manifest_path
-        )
-    suite = load_suite(manifest.identity.suite)
-    asked = {task.task: task.n_prompts for task in manifest.identity.tasks}
-    # A run of the first few prompts is judged and scored on those; their hash is compared below.
-    prompts = {task: found[: asked.get(task)] for task, found in load_prompts(suite).items()}
-    sampling = manifest.identity.sampling
-    if sampling is None:
-        raise UserError("identity.sampling is missing", where=run.manifest_path)
-    expected = identity(suite, prompts, sampling)
-    for part in Identity.model_fields:
-        if getattr(expected, part) != getattr(manifest.identity, part):
-            raise UserError(
-                f"identity.{part} is not that of suite {suite.id} as it is here; sample the run again",
-                where=run.manifest_path,
-            )
-    return manifest, suite, prompts
-
-
-def _checked_samples(run: Run, manifest: Manifest, task: str, prompts: dict[str, list[Prompt]] | None) -> list[Sample]:
-    """Read a task's samples, every cell once; outputs made elsewhere are one a prompt, at temperature 1."""
-    samples = run.samples(task)
-    sampling = manifest.identity.sampling or Sampling(
-        k=1, temperatures=(1.0,), top_p=1.0, top_k=0, max_new_tokens=1, stop=(), seed=0
-    )
-    doc_ids = [prompt.doc_id for prompt in prompts[task]] if prompts else sorted({sample.doc_id for sample in samples})
-    check_grid((sample.cell for sample in samples), doc_ids, sampling, where=run.samples_path(task))
-    wanted = next((entry.n_prompts for entry in manifest.identity.tasks if entry.task == task), None)
-    if len(doc_ids) != wanted:
-        raise UserError(f"{len(doc_ids)} prompts, where run.json says {wanted}", where=run.samples_path(task))
-    return samples
-
-
-def _checked_verdicts(
-    run: Run, manifest: Manifest, task: str, samples: list[Sample], prompts: dict[str, list[Prompt]] | None
-) -> list[Verdict]:
-    """Read a task's verdicts: one on every sample and, where the judge is ours, on these very texts; none without."""
-    judge = manifest.identity.judge
-    if judge is None:
-        return []
-    verdicts = run.verdicts(task, judge)
-    keys = verdict_keys(load_judge(judge).config, prompts[task], samples) if prompts else None
-    check_verdicts(verdicts, (s.cell for s in samples), where=run.verdicts_path(task, judge), keys=keys)
-    return verdicts
 
 
 def _said_last(before: ModelCard, now: ModelCard) -> ModelCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class TaskGrid:
         A complete grid.
     verdicts
         Of any of these samples; a later line of the log supersedes an earlier one.
+    gate_verdicts
+        Those whose scores the quality gate asks for; None = the same.
 
     Raises
     ------
@@ -55,7 +57,12 @@ class TaskGrid:
         If the samples are no full grid, or a verdict has no sample.
     """
 
-    def __init__(self, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        verdicts: Sequence[Verdict],
+        gate_verdicts: Sequence[Verdict] | None = None,
+    ) -> None:
         self.doc_ids = sorted({sample.doc_id for sample in samples}, key=_natural)
         self.temperatures = sorted({sample.temperature for sample in samples})
         self.k = 1 + max(sample.index for sample in samples)
@@ -67,11 +74,17 @@ class TaskGrid:
             self.samples[row[sample.doc_id], level[sample.temperature], sample.index] = sample
         if any(sample is None for sample in self.samples.flat):
             raise UserError(f"task {samples[0].task}: the grid of samples is not complete; run `gendiv sample` again")
-        self.verdicts = np.empty(shape, dtype=object)
-        for verdict in verdicts:
-            if verdict.doc_id not in row or verdict.temperature not in level or verdict.index >= self.k:
-                raise UserError(f"task {verdict.task}: the verdict on {verdict.cell} has no sample")
-            self.verdicts[row[verdict.doc_id], level[verdict.temperature], verdict.index] = verdict
+
+        def placed(verdicts: Sequence[Verdict]) -> NDArray[Any]:
+            found: NDArray[Any] = np.empty(shape, dtype=object)
+            for verdict in verdicts:
+                if verdict.doc_id not in row or verdict.temperature not in level or verdict.index >= self.k:
+                    raise UserError(f"task {verdict.task}: the verdict on {verdict.cell} has no sample")
+                found[row[verdict.doc_id], level[verdict.temperature], verdict.index] = verdict
+            return found
+
+        self.verdicts = placed(verdicts)
+        self.gate_verdicts = self.verdicts if gate_verdicts is None else placed(gate_verdicts)
 
 
 def columns(
@@ -103,7 +116,7 @@ def columns(
     n, k = samples.shape
     texts = [sample.text for sample in samples.flat]
     vectors = embeddings[[place[text] for text in texts]].reshape(n, k, -1)
-    valid = _valid(grid.doc_ids, samples, verdicts, prompts, gate, task)
+    valid = _valid(grid.doc_ids, samples, grid.gate_verdicts[:, level], prompts, gate, task)
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
     means = {

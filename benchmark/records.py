@@ -115,7 +115,7 @@ class Verdict(Record):
     """One judge's word on one sample: one line of ``verdicts/<task>.<judge>.jsonl``.
 
     A failed judgement has ``preference`` None and says why in ``error``; it is asked again on the next run and never
-    becomes a score.
+    becomes a score. What a failed one was told already, it keeps in ``orders``, and only the rest is asked.
     """
 
     task: Name
@@ -125,9 +125,10 @@ class Verdict(Record):
     key: Annotated[str, Field(min_length=1)]
     """SHA-256 prefix over the judge's whole configuration, the prompt, the sample and the reference."""
     preference: Share | None
-    """1 = the sample is preferred to the reference, 0 = the reference is, 1/2 = a tie; the mean over both orders."""
-    orders: Annotated[tuple[Share, ...], Field(strict=False)] = ()
-    """Preference in each presentation order (sample first, reference first); empty where a judge sees no order."""
+    """1 = the sample is preferred to the reference, 0 = the reference is, 1/2 = a tie; the mean over the orders."""
+    orders: Annotated[tuple[Share | None, ...], Field(strict=False)] = ()
+    """Preference for the sample when it is shown first, and when the reference is; None = not asked, or not answered.
+    Empty where a judge sees no order."""
     score: float | None = None
     reference_score: float | None = None
     """Absolute scores, from judges that have them (oracle, reward model)."""
@@ -135,7 +136,12 @@ class Verdict(Record):
     reference_length: Annotated[int, Field(ge=0)]
     """Characters of the sample and of the reference, for length control."""
     raw: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    tokens: Annotated[int, Field(ge=0)] = 0
+    """Every reply of the judge as it came, those that could not be read as well, in order of asking."""
+    calls: Annotated[int, Field(ge=0)] = 0
+    """Replies that were paid for; 0 for a tie of identical texts and for a copy of another cell's verdict."""
+    prompt_tokens: Annotated[int, Field(ge=0)] = 0
+    completion_tokens: Annotated[int, Field(ge=0)] = 0
+    """What the judge's server counted, over these calls."""
     error: str | None = None
 
     @property

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from benchmark.errors import UserError
 from benchmark.records import Manifest, Record, Sample, Scores, Verdict
 
 R = TypeVar("R", bound=Record)
+_JUDGE = ".judge.json"
 
 
 class Run:
@@ -48,9 +49,24 @@ class Run:
         """``samples/<task>.jsonl``."""
         return self.folder / "samples" / f"{task}.jsonl"
 
-    def verdicts_path(self, task: str, judge: str) -> Path:
-        """``verdicts/<task>.<judge>.jsonl``."""
-        return self.folder / "verdicts" / f"{task}.{judge}.jsonl"
+    def verdicts_path(self, task: str, judge: str, against: str | None = None) -> Path:
+        """``verdicts/<task>.<judge>.jsonl``, or ``against/<run>/<task>.<judge>.jsonl`` on another run's samples."""
+        return self._verdicts(against) / f"{task}.{judge}.jsonl"
+
+    def judge_path(self, judge: str, against: str | None = None) -> Path:
+        """The copy of a judge's configuration beside its verdicts: ``<judge>.judge.json``."""
+        return self._verdicts(against) / f"{judge}{_JUDGE}"
+
+    def head_to_head_path(self, judge: str, against: str) -> Path:
+        """``against/<run>/<judge>.json``: the result of a comparison with another run."""
+        return self._verdicts(against) / f"{judge}.json"
+
+    def judges(self) -> list[str]:
+        """Names of the judges that were asked about this run's samples against the references."""
+        return sorted(path.name.removesuffix(_JUDGE) for path in self._verdicts(None).glob(f"*{_JUDGE}"))
+
+    def _verdicts(self, against: str | None) -> Path:
+        return self.folder / "verdicts" if against is None else self.folder / "against" / against
 
     def manifest(self) -> Manifest:
         """Read ``run.json``; a missing or malformed one is a `UserError`."""
@@ -63,25 +79,32 @@ class Run:
 
     def verdicts(self, task: str, judge: str) -> list[Verdict]:
         """Read all verdicts of a judge on a task."""
-        path = self.verdicts_path(task, judge)
-        return _of_task(read_jsonl(path, Verdict, mend="run `gendiv judge` on the run first"), task, path)
+        return read_verdicts(self.verdicts_path(task, judge), task)
 
-    def inputs_sha256(self, judge: str | None) -> dict[str, str]:
-        """Hash every file that the scores are derived from, by its place in the run folder."""
-        verdicts = self.folder.glob(f"verdicts/*.{judge}.jsonl") if judge else ()
-        paths = [*self.folder.glob("samples/*.jsonl"), *verdicts]
+    def inputs_sha256(self, logs: Iterable[Path] = ()) -> dict[str, str]:
+        """Hash every file that scores are derived from, by its place in the run folder: all samples, and these logs."""
+        paths = {*self.folder.glob("samples/*.jsonl"), *logs}
         return {path.relative_to(self.folder).as_posix(): _sha256(path) for path in sorted(paths)}
 
     def scores(self) -> Scores:
         """Read ``scores.json``; scores of another manifest, or of files that have changed since, are a `UserError`."""
         manifest = self.manifest()
         scores = read_json(self.scores_path, Scores, mend="run `gendiv score` on the run first")
+        # Whose verdicts are scored is said when scoring, and not by the manifest.
+        judge = {"judge": manifest.identity.judge, "judge_sha256": manifest.identity.judge_sha256}
+        found = scores.model_copy(update={"identity": scores.identity.model_copy(update=judge)})
         for part in ("name", "kind", "identity", "model", "card"):
-            if getattr(scores, part) != getattr(manifest, part):
+            if getattr(found, part) != getattr(manifest, part):
                 raise UserError(f"{part} is not that of run.json; run `gendiv score` again", where=self.scores_path)
-        if scores.inputs_sha256 != self.inputs_sha256(manifest.identity.judge):
+        logs = [log for log in self.folder.glob("verdicts/*.jsonl") if f"verdicts/{log.name}" in scores.inputs_sha256]
+        if scores.inputs_sha256 != self.inputs_sha256(logs):
             raise UserError("samples or verdicts changed since; run `gendiv score` again", where=self.scores_path)
         return scores
+
+
+def read_verdicts(path: Path, task: str) -> list[Verdict]:
+    """Read every line of a log of verdicts on a task."""
+    return _of_task(read_jsonl(path, Verdict, mend="run `gendiv judge` on the run first"), task, path)
 
 
 T = TypeVar("T", Sample, Verdict)

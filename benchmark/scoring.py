@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.errors import UserError
 from benchmark.flags import facts_of, flags_of
+from benchmark.judging.report import JudgeReport
 from benchmark.metrics.catalog import is_share
 from benchmark.quantities import Column, Floats, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Sample, Scores, Verdict
@@ -54,13 +55,16 @@ def score(
     encoder: TextEncoder,
     prompts: Mapping[str, Sequence[Prompt]] | None = None,
     inputs_sha256: Mapping[str, str] | None = None,
+    *,
+    gate_verdicts: Mapping[str, Sequence[Verdict]] | None = None,
+    reports: Sequence[JudgeReport] = (),
 ) -> Scores:
     """Score a run.
 
     Parameters
     ----------
     manifest
-        What the run is.
+        What the run is; its identity names the judge of the verdicts, or none.
     suite
         The suite, of the very version that the manifest names.
     samples, verdicts
@@ -71,6 +75,10 @@ def score(
         Task → prompts, for the text gate's copy test; None where they are not ours to ship.
     inputs_sha256
         File → hash of what was read, to be kept with the scores.
+    gate_verdicts
+        Those whose scores the quality gate asks for, where another judge's verdicts are scored; None = ``verdicts``.
+    reports
+        What is known of the judge, to be kept with the scores.
 
     Returns
     -------
@@ -80,7 +88,7 @@ def score(
     Raises
     ------
     UserError
-        If a verdict has no sample, or a task of a suite that has a judge has no verdict at all.
+        If a verdict has no sample, or a run that was judged has a task with references and no verdict at all.
     """
     texts = sorted({sample.text for group in samples.values() for sample in group})
     embeddings = encoder.encode(texts)
@@ -89,9 +97,14 @@ def score(
     flags: list[Flag] = []
     doc_ids: dict[str, tuple[str, ...]] = {}
     facts: dict[str, Any] = {}
-    absent = {} if suite.judge else {"win_rate": "this suite has no judge yet"}
+    judge = manifest.identity.judge
+    absent = {} if judge else {"win_rate": "not judged: no win rate"}
     for entry in suite.tasks:
-        grid = TaskGrid(samples[entry.task], verdicts.get(entry.task, ()))
+        grid = TaskGrid(
+            samples[entry.task],
+            verdicts.get(entry.task, ()),
+            None if gate_verdicts is None else gate_verdicts.get(entry.task, ()),
+        )
         asked = {prompt.doc_id: prompt.text for prompt in prompts[entry.task]} if prompts else {}
         part = [
             column
@@ -100,8 +113,10 @@ def score(
                 grid, level, task=entry.task, gate=suite.gate, prompts=asked, embeddings=embeddings, place=place
             )
         ]
-        if suite.judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
-            raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
+        if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
+            if prompts is None or any(prompt.references for prompt in prompts[entry.task]):
+                raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
+            absent["win_rate"] = f"{entry.title}: no references here to be compared with"
         found += part
         doc_ids[entry.task] = tuple(grid.doc_ids)
         facts[entry.task] = facts_of(grid, suite.gate)
@@ -131,6 +146,7 @@ def score(
             },
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
             "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
+            **({"judge": {found.task: found.model_dump(mode="json") for found in reports}} if reports else {}),
         },
         record=manifest.record,
     )

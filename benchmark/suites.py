@@ -19,7 +19,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from benchmark.errors import UserError
-from benchmark.records import Name, Prompt, Record, Role, Sampling, TaskIdentity, prompts_sha256
+from benchmark.records import FileName, Name, Prompt, Record, Role, Sampling, TaskIdentity, prompts_sha256
 from benchmark.runs import first_problem
 
 if TYPE_CHECKING:
@@ -54,8 +54,23 @@ class Gate(Record):
     """Part of every gated metric's name."""
     cut_off_is_valid: bool = False
     """Whether an output that the token limit ended may pass: where the limit is shorter than the references are."""
+    judge: FileName | None = None
+    """Judge whose scores ``minimum_score`` is of; None where validity asks for none."""
     minimum_score: dict[str, float] = Field(default={})
     """Task → least judge score of a valid sample (a frozen quantile of the references' scores)."""
+
+    @model_validator(mode="after")
+    def _scores_have_a_judge(self) -> Gate:
+        if bool(self.minimum_score) != (self.judge is not None):
+            raise ValueError("`minimum_score` and the `judge` whose scores are meant come together")
+        return self
+
+
+class LengthControl(Record):
+    """How the length-controlled win rate is fitted; frozen with the suite version."""
+
+    penalty: Annotated[float, Field(gt=0)]
+    """Of the squared slope in length, see `benchmark.statistics.length_control`."""
 
 
 class Plane(Record):
@@ -84,6 +99,8 @@ class Suite(Record):
     """None where there is none yet: runs are scored without a win rate."""
     encoder: Name
     gate: Gate
+    length_control: LengthControl | None = None
+    """None where length is no bias of the judge's: an exact oracle."""
     plane: Plane
     length_range: Annotated[tuple[float, float], Field(strict=False)] | None = None
     """Least and greatest mean length, as a multiple of the references', of a ranked row; None = not asked."""

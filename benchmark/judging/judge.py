@@ -4,104 +4,208 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
-
-import yaml
-from pydantic import ValidationError
+from typing import Any, NamedTuple, Protocol
 
 from benchmark.errors import UserError
-from benchmark.records import Cell, Name, Prompt, Record, Sample, Verdict, sha256_of
-from benchmark.runs import Run, appending, drop_cut_off_line, first_problem
-from benchmark.suites import Suite, tasks_folder
+from benchmark.judging.config import ChatConfig, JudgeConfig, OracleConfig, RewardModelConfig
+from benchmark.records import Cell, Prompt, Sample, Verdict, sha256_of
+from benchmark.runs import Appender, appending, drop_cut_off_line, read_jsonl
 
 BATCH = 2048
 
+Write = Callable[[list[Verdict]], None]
+"""Takes finished verdicts, in any order; they are on disk when it returns. Called from one thread at a time."""
 
-class JudgeConfig(Record):
-    """A ``*.judge.yaml``: everything that changes a judge's word is in it, and so in the key of its verdicts."""
 
-    judge: Name
-    kind: Literal["oracle"]
-    description: str
-    version: int
-    function: str
-    """Dotted name of (doc, text) → score."""
-    samples: Literal["all"]
-    """Which samples are judged: free judges read all of them."""
+class Pair(NamedTuple):
+    """One question to a judge: whether this sample is better than this reference."""
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the whole configuration."""
-        return sha256_of(self.model_dump())
+    prompt: Prompt
+    sample: Sample
+    reference: str
+    """What the sample is compared with: the prompt's reference, or another model's answer."""
+    key: str
+    before: Verdict | None = None
+    """An earlier attempt that failed; what it was told need not be asked again."""
 
 
 class Judge(Protocol):
     """Compares samples with references."""
 
-    config: JudgeConfig
+    @property
+    def config(self) -> JudgeConfig:
+        """What it is, as it was asked for and with what loading it told."""
 
-    def verdicts(self, pairs: Sequence[tuple[Prompt, Sample]]) -> list[Verdict]:
-        """Judge each sample against its prompt's reference."""
+    def judge(self, pairs: Sequence[Pair], write: Write) -> None:
+        """Judge every pair once and hand over a verdict on each, a failed one as well, as soon as it is known.
 
+        Pairs have different keys.
 
-def load_judge_configs() -> dict[str, JudgeConfig]:
-    """All judges by name."""
-    configs = {}
-    for path in sorted(tasks_folder().glob("*/*.judge.yaml")):
-        try:
-            config = JudgeConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), strict=False)
-        except (yaml.YAMLError, ValidationError) as error:
-            problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
-            raise UserError(f"not a valid judge: {problem}", where=path) from None
-        configs[config.judge] = config
-    return configs
+        Raises
+        ------
+        UserError
+            If the judge cannot go on (no credit, a wrong key, a limit that was set); what was judged is written.
+        """
 
 
-def load_judge(name: str) -> Judge:
-    """Build one judge by name; a `UserError` lists those there are."""
-    configs = load_judge_configs()
-    if name not in configs:
-        raise UserError(f"no judge {name!r}; there are: {', '.join(configs)}")
-    from benchmark.judging.oracle import OracleJudge
+def load_judge(config: JudgeConfig, **options: Any) -> Judge:
+    """Build a judge; ``options`` are those of its kind: see `ChatJudge` and `RewardModelJudge`."""
+    if isinstance(config, OracleConfig):
+        from benchmark.judging.oracle import OracleJudge
 
-    return OracleJudge(configs[name])
+        return OracleJudge(config)
+    if isinstance(config, RewardModelConfig):
+        from benchmark.judging.reward_model import RewardModelJudge
+
+        return RewardModelJudge(config, **options)
+    from benchmark.judging.chat import ChatJudge
+
+    return ChatJudge(config, **options)
 
 
-def verdict_key(judge_sha256: str, prompt: Prompt, sample: Sample) -> str:
-    """Key of a verdict: the judge's whole configuration, the prompt, the reference and the text judged."""
-    return sha256_of([judge_sha256, prompt.text, prompt.references[0], sample.text])[:16]
+def verdict_key(judge_sha256: str, prompt: Prompt, text: str, reference: str) -> str:
+    """Key of a verdict: the judge's whole configuration, the prompt, the text judged and what it is compared with."""
+    return sha256_of([judge_sha256, prompt.text, reference, text])[:16]
 
 
-def judge_run(
-    run: Run,
-    suite: Suite,
+def pairs_of(
+    config: JudgeConfig,
+    prompts: Iterable[Prompt],
+    samples: Iterable[Sample],
+    against: Iterable[Sample] | None = None,
+) -> dict[Cell, Pair]:
+    """Pairs of a task by the sample's cell: those samples that the judge judges.
+
+    Parameters
+    ----------
+    config
+        The judge.
+    prompts
+        The task's prompts; those without a reference make a pair only with ``against``.
+    samples
+        Of the run that is judged.
+    against
+        Of the run it is compared with, in the same cells; None = the prompts' references.
+
+    Raises
+    ------
+    UserError
+        If the judge judges a sample that the run, or the other, does not have, or nothing is there to compare with.
+    """
+    by_id = {prompt.doc_id: prompt for prompt in prompts}
+    others = None if against is None else {sample.cell: sample.text for sample in against}
+    pairs = {}
+    for sample in config.selected(samples):
+        prompt = by_id[sample.doc_id]
+        if others is not None:
+            if sample.cell not in others:
+                raise UserError(f"the run to compare with has no sample {sample.cell} of {sample.task}")
+            reference = others[sample.cell]
+        elif prompt.references:
+            reference = prompt.references[0]
+        else:
+            continue
+        key = verdict_key(config.sha256, prompt, sample.text, reference)
+        pairs[sample.cell] = Pair(prompt, sample, reference, key)
+    if not pairs:
+        what = "no sample that this judge judges" if not config.selected(samples := list(samples)) else "no reference"
+        chosen = "" if config.samples == "all" else f" (it judges {config.samples!r})"
+        task = next((prompt.task for prompt in by_id.values()), "the task")
+        raise UserError(f"judge {config.judge}: {task} has {what}{chosen}")
+    return pairs
+
+
+def judge_pairs(
     judge: Judge,
-    prompts: dict[str, list[Prompt]],
+    pairs: Mapping[Cell, Pair],
+    log: Path,
     *,
     advance: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Judge every sample of a run that has no verdict yet; returns how many were judged now.
+    """Judge every pair of a task that has no verdict in its log yet; returns how many have one now that had none.
 
-    A log whose verdicts are of another judge configuration or other texts is refused, never mixed.
+    Pairs of equal key are asked once, and every cell gets a line. A log whose verdicts are of another judge or of other
+    texts is refused, never mixed. Lines are in the order of ``pairs``, but for those of a chat model, which come in
+    whenever they are answered.
     """
-    judged = 0
-    for entry in suite.tasks:
-        by_id = {prompt.doc_id: prompt for prompt in prompts[entry.task]}
-        samples = run.samples(entry.task)
-        path = run.verdicts_path(entry.task, judge.config.judge)
-        keys = verdict_keys(judge.config, prompts[entry.task], samples)
-        with appending(path) as log:
-            drop_cut_off_line(path)
-            log_so_far = run.verdicts(entry.task, judge.config.judge) if path.stat().st_size else []
-            done = check_verdicts(log_so_far, keys, where=path, keys=keys, complete=False)
-            advance(len(done))
-            missing = [sample for sample in samples if sample.cell not in done]
+    with appending(log) as appender:
+        drop_cut_off_line(log)
+        so_far = read_jsonl(log, Verdict, mend="") if log.stat().st_size else []
+        done = check_verdicts(so_far, pairs, where=log, keys={c: pair.key for c, pair in pairs.items()}, complete=False)
+        advance(len(done))
+        asking = _Asking(judge, appender, so_far, advance)
+        missing = [pair for cell, pair in pairs.items() if cell not in done]
+        if isinstance(judge.config, ChatConfig):
+            asking.as_answered(missing)
+        else:
             for start in range(0, len(missing), BATCH):
-                batch = missing[start : start + BATCH]
-                log.append(judge.verdicts([(by_id[sample.doc_id], sample) for sample in batch]))
-                judged += len(batch)
-                advance(len(batch))
-    return judged
+                asking.in_order(missing[start : start + BATCH])
+        return asking.judged
+
+
+class _Asking:
+    """One pass over the cells of a log that have no verdict."""
+
+    def __init__(self, judge: Judge, log: Appender, so_far: Sequence[Verdict], advance: Callable[[int], None]) -> None:
+        self.judge, self.log, self.advance = judge, log, advance
+        self.known = {verdict.key: verdict for verdict in so_far if verdict.preference is not None}
+        self.failed = {verdict.key: verdict for verdict in so_far if verdict.preference is None}
+        self.judged = 0
+
+    def in_order(self, missing: Sequence[Pair]) -> None:
+        """Judge, then write all lines: for judges that lose little when they are killed."""
+        found: dict[str, Verdict] = {}
+        asked = self._unknown(missing)
+        if asked:
+            self.judge.judge(asked, lambda verdicts: found.update({verdict.key: verdict for verdict in verdicts}))
+        self._append([_on(pair, (found | self.known)[pair.key]) for pair in missing])
+        self.known |= found
+
+    def as_answered(self, missing: Sequence[Pair]) -> None:
+        """Write every verdict when it is there: for judges whose answers are paid for."""
+        groups: dict[str, list[Pair]] = {}
+        for pair in missing:
+            groups.setdefault(pair.key, []).append(pair)
+        # A cell that was missed when its equals were judged takes their verdict without a call.
+        self._append([_copy(pair, self.known[pair.key]) for pair in missing if pair.key in self.known])
+
+        def write(verdicts: list[Verdict]) -> None:
+            self._append(
+                [
+                    line
+                    for verdict in verdicts
+                    for line in (
+                        _on(groups[verdict.key][0], verdict),
+                        *(_copy(pair, verdict) for pair in groups[verdict.key][1:]),
+                    )
+                ]
+            )
+
+        if asked := self._unknown(missing):
+            self.judge.judge(asked, write)
+
+    def _unknown(self, missing: Sequence[Pair]) -> list[Pair]:
+        """One pair of each key that has no verdict yet, with the attempt that failed."""
+        first = {pair.key: pair for pair in reversed(missing) if pair.key not in self.known}
+        return [pair._replace(before=self.failed.get(pair.key)) for pair in missing if first.get(pair.key) is pair]
+
+    def _append(self, lines: list[Verdict]) -> None:
+        if lines:
+            self.log.append(lines)
+            self.judged += sum(line.preference is not None for line in lines)
+            self.advance(len(lines))
+
+
+def _on(pair: Pair, verdict: Verdict) -> Verdict:
+    sample = pair.sample
+    cell = {"doc_id": sample.doc_id, "temperature": sample.temperature, "index": sample.index}
+    return verdict.model_copy(update=cell)
+
+
+def _copy(pair: Pair, verdict: Verdict) -> Verdict:
+    """Write another cell's verdict for this one: what it cost is counted there."""
+    free = {"raw": (), "calls": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    return _on(pair, verdict).model_copy(update=free)
 
 
 def check_verdicts(
@@ -119,7 +223,7 @@ def check_verdicts(
     verdicts
         The log, in its order. A failed verdict may be followed by another on the same cell.
     cells
-        The samples' cells.
+        The cells that are to be judged.
     where
         The log's path, for the message.
     keys
@@ -141,7 +245,9 @@ def check_verdicts(
     for verdict in verdicts:
         if verdict.cell not in wanted:
             raise UserError(
-                f"the verdict on {verdict.cell} has no sample; move the file away to judge again", where=where
+                f"the verdict on {verdict.cell} is of no sample that this judge judges; "
+                "move the file away to judge again",
+                where=where,
             )
         if keys is not None and keys[verdict.cell] != verdict.key:
             raise UserError(
@@ -162,9 +268,3 @@ def check_verdicts(
             where=where,
         )
     return judged
-
-
-def verdict_keys(judge: JudgeConfig, prompts: Iterable[Prompt], samples: Iterable[Sample]) -> dict[Cell, str]:
-    """Cell → the key of a verdict on it; see `verdict_key`."""
-    by_id = {prompt.doc_id: prompt for prompt in prompts}
-    return {sample.cell: verdict_key(judge.sha256, by_id[sample.doc_id], sample) for sample in samples}

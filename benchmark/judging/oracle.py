@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
-from benchmark.judging.judge import JudgeConfig, verdict_key
-from benchmark.records import Prompt, Sample, Verdict
+from benchmark.errors import UserError
+from benchmark.judging.config import OracleConfig
+from benchmark.judging.judge import Pair, Write
+from benchmark.records import Verdict
 
 
 class OracleJudge:
@@ -15,31 +17,33 @@ class OracleJudge:
     Parameters
     ----------
     config
-        Its ``function`` is imported from our own ``tasks`` folder.
+        Its ``function`` is imported from our own ``tasks`` folder, and from nowhere else.
     """
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: OracleConfig) -> None:
         self.config = config
-        module, function = config.function.rsplit(".", 1)
+        module, _, function = config.function.rpartition(".")
+        if not module.startswith("tasks."):
+            raise UserError(f"judge {config.judge}: function {config.function!r} is not within tasks")
         self.score = getattr(importlib.import_module(module), function)
 
-    def verdicts(self, pairs: Sequence[tuple[Prompt, Sample]]) -> list[Verdict]:
-        """Score each sample and its prompt's reference; preference is 1, 1/2 (equal scores) or 0."""
-        return [self._verdict(prompt, sample) for prompt, sample in pairs]
+    def judge(self, pairs: Sequence[Pair], write: Write) -> None:
+        """Score each sample and what it is compared with; preference is 1, 1/2 (equal scores) or 0."""
+        write([self._verdict(pair) for pair in pairs])
 
-    def _verdict(self, prompt: Prompt, sample: Sample) -> Verdict:
-        reference = prompt.references[0]
-        score = float(self.score(prompt.doc, sample.text))
-        reference_score = float(self.score(prompt.doc, reference))
+    def _verdict(self, pair: Pair) -> Verdict:
+        sample = pair.sample
+        score = float(self.score(pair.prompt.doc, sample.text))
+        reference_score = float(self.score(pair.prompt.doc, pair.reference))
         return Verdict(
             task=sample.task,
             doc_id=sample.doc_id,
             temperature=sample.temperature,
             index=sample.index,
-            key=verdict_key(self.config.sha256, prompt, sample),
+            key=pair.key,
             preference=0.5 if score == reference_score else float(score > reference_score),
             score=score,
             reference_score=reference_score,
             length=len(sample.text),
-            reference_length=len(reference),
+            reference_length=len(pair.reference),
         )

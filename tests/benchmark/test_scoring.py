@@ -21,7 +21,7 @@ SUITE = Suite.model_validate(
     load_suite("pocket").model_dump()
     | {
         "tasks": [{"task": task, "role": role, "title": task} for task, role in TASKS.items()],
-        "gate": Gate(name="g", minimum_score={"a": 0.4, "b": 0.4, "c": 0.4}).model_dump(),
+        "gate": Gate(name="g", judge="oracle", minimum_score={"a": 0.4, "b": 0.4, "c": 0.4}).model_dump(),
     },
     strict=False,
 )
@@ -309,15 +309,34 @@ def test_two_runs_can_be_paired_from_their_scores_alone(world):
     assert len(values) == len(scores.doc_ids["b"]) == N
 
 
-def test_a_suite_without_a_judge_is_scored_without_a_win_rate(world):
+def unjudged():
+    identity = manifest().identity.model_copy(update={"judge": None, "judge_sha256": None})
+    return manifest().model_copy(update={"identity": identity})
+
+
+def test_a_run_that_was_not_judged_is_scored_without_a_win_rate(world):
     samples, _ = world
-    unjudged = SUITE.model_copy(update={"judge": None, "gate": Gate(name="text")})
-    scores = score(manifest(), unjudged, samples, {}, HashEncoder())
+    suite = SUITE.model_copy(update={"gate": Gate(name="text")})
+    scores = score(unjudged(), suite, samples, {}, HashEncoder())
     metrics = {estimate.metric for estimate in scores.estimates}
     assert "win_rate" not in metrics
     assert {"sbert_per_input", "effective_per_input_text"} <= metrics
-    assert scores.absent == {"win_rate": "this suite has no judge yet"}
+    assert scores.absent == {"win_rate": "not judged: no win rate"}
     assert not any("win_rate" in cell for task in scores.per_prompt.values() for cell in task.values())
+
+
+def test_the_gate_reads_its_own_judges_scores_whoever_says_who_wins(world):
+    samples, verdicts = world
+    own = score(manifest(), SUITE, samples, verdicts, HashEncoder())
+    others = {
+        task: [v.model_copy(update={"preference": 1.0, "score": None}) for v in vs] for task, vs in verdicts.items()
+    }
+    swapped = score(manifest(), SUITE, samples, others, HashEncoder(), gate_verdicts=verdicts)
+    for estimate, before in zip(swapped.estimates, own.estimates, strict=True):
+        if estimate.metric != "win_rate":
+            assert estimate == before
+        elif estimate.role != "gap":
+            assert estimate.value == 1.0
 
 
 def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(world):
@@ -328,7 +347,7 @@ def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(
     }
     for cut_off_is_valid, share in ((False, 0.0), (True, 1.0)):
         gate = Gate(name="attempt", cut_off_is_valid=cut_off_is_valid)
-        scores = score(manifest(), SUITE.model_copy(update={"judge": None, "gate": gate}), cut, {}, HashEncoder())
+        scores = score(unjudged(), SUITE.model_copy(update={"gate": gate}), cut, {}, HashEncoder())
         found = {e.value for e in scores.estimates if e.metric == "valid_share_attempt"}
         assert found == {share}
         assert any(flag.code == "invalid_text" for flag in scores.flags) == (not cut_off_is_valid)

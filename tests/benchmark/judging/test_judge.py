@@ -3,10 +3,10 @@
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.judging.judge import check_verdicts, judge_run, load_judge, verdict_key
+from benchmark.judging.config import find_judge
+from benchmark.judging.judge import Pair, check_verdicts, judge_pairs, load_judge, pairs_of, verdict_key
 from benchmark.records import Prompt, Sample
 from benchmark.runs import Run, appending
-from benchmark.suites import Suite, load_suite
 from tasks.pocket import world
 from tasks.pocket.words import TOPICS
 
@@ -14,8 +14,6 @@ DOCS = [world.document("id", number) for number in range(3)]
 PROMPTS = [
     Prompt(task="gendiv_pocket_id", doc_id=d["id"], text=d["prompt"], references=(d["reference"],), doc=d) for d in DOCS
 ]
-ONE_TASK = {"tasks": ({"task": "gendiv_pocket_id", "role": "ood", "title": "t"},)}
-SUITE = Suite.model_validate(load_suite("pocket").model_dump() | ONE_TASK, strict=False)
 
 
 def sample_of(prompt, text, index=0):
@@ -38,8 +36,19 @@ def run(tmp_path):
     return run
 
 
-def judge(run, name="oracle"):
-    return judge_run(run, SUITE, load_judge(name), {"gendiv_pocket_id": PROMPTS})
+def judge(run, samples=None):
+    config = find_judge("oracle")
+    pairs = pairs_of(config, PROMPTS, run.samples("gendiv_pocket_id") if samples is None else samples)
+    return judge_pairs(load_judge(config), pairs, run.verdicts_path("gendiv_pocket_id", "oracle"))
+
+
+def ask(prompt, text):
+    """The oracle's word on one text."""
+    found = []
+    sample = sample_of(prompt, text)
+    load_judge(find_judge("oracle")).judge([Pair(prompt, sample, prompt.references[0], "key")], found.extend)
+    (verdict,) = found
+    return verdict
 
 
 def test_the_oracle_prefers_what_scores_higher_and_ties_equal_scores(run):
@@ -58,8 +67,7 @@ def test_a_little_worse_is_a_loss_and_a_little_better_a_win():
     worse = f"honestly {right}"  # 0.05 less
     for reference, text, preference in ((right, worse, 0.0), (worse, right, 1.0), (right, right, 0.5)):
         prompt = PROMPTS[0].model_copy(update={"references": (reference,)})
-        (verdict,) = load_judge("oracle").verdicts([(prompt, sample_of(prompt, text))])
-        assert verdict.preference == preference
+        assert ask(prompt, text).preference == preference
 
 
 def test_what_has_a_verdict_is_not_judged_again_and_the_file_is_left_alone(run):
@@ -111,25 +119,25 @@ def test_a_log_with_a_missing_double_or_foreign_verdict_is_refused(run):
         (verdicts[1:], "has no verdict; run `gendiv judge`"),
         (verdicts[2:], "has no verdict, nor have 1 more"),
         ([*verdicts, verdicts[0]], "is there twice"),
-        ([*verdicts, verdicts[0].model_copy(update={"doc_id": "z"})], "has no sample"),
+        ([*verdicts, verdicts[0].model_copy(update={"doc_id": "z"})], "is of no sample"),
     ):
         with pytest.raises(UserError, match=says):
             check_verdicts(log, cells, where=path)
 
 
 def test_the_key_holds_judge_prompt_reference_and_text():
-    prompt, sample = PROMPTS[0], sample_of(PROMPTS[0], "dog")
+    prompt = PROMPTS[0]
     keys = {
-        verdict_key("j", prompt, sample),
-        verdict_key("k", prompt, sample),
-        verdict_key("j", prompt.model_copy(update={"text": "x"}), sample),
-        verdict_key("j", prompt.model_copy(update={"references": ("x",)}), sample),
-        verdict_key("j", prompt, sample_of(prompt, "cat")),
+        verdict_key("j", prompt, "dog", "cow"),
+        verdict_key("k", prompt, "dog", "cow"),
+        verdict_key("j", prompt.model_copy(update={"text": "x"}), "dog", "cow"),
+        verdict_key("j", prompt, "dog", "hen"),
+        verdict_key("j", prompt, "cat", "cow"),
+        verdict_key("j", prompt, "cow", "dog"),
     }
-    assert len(keys) == 5
-    assert verdict_key("j", prompt, sample_of(prompt, "dog", index=5)) in keys  # the same text is the same question
+    assert len(keys) == 6
 
 
 def test_an_unknown_judge_lists_the_known_ones():
-    with pytest.raises(UserError, match="no judge 'gpt-9'; there are: oracle"):
-        load_judge("gpt-9")
+    with pytest.raises(UserError, match="no judge .gpt-9.; there are: .*, oracle, .* or give a .yaml file"):
+        find_judge("gpt-9")

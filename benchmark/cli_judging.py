@@ -1,0 +1,180 @@
+"""The commands that judge and compare: ``gendiv judge``, ``score``, ``compare`` and ``judge-accuracy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from benchmark.cli_arguments import DataRoot, Device, RunFolder, Threads
+from benchmark.errors import UserError
+from benchmark.terminal import print_scores, print_table
+
+if TYPE_CHECKING:
+    from benchmark.judging.report import JudgeReport
+
+JudgeName = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="NAME", help="`gendiv list judges`, or a .yaml file; default: the suite's."),
+]
+JudgeModel = Annotated[str | None, typer.Option("--model", help="A model instead of the one that the judge names.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="OpenAI-compatible server; default: the judge's, else OPENAI_BASE_URL, else OpenAI.")
+]
+OrdersOption = Annotated[
+    Literal["both", "one"] | None,
+    typer.Option(help="Both orders of presentation, averaged, or one drawn a prompt, as in the paper."),
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests in the air at once.")]
+MaxCost = Annotated[float | None, typer.Option(min=0, metavar="USD", help="Stop before this command has spent more.")]
+
+
+def judge(
+    run: RunFolder,
+    judge: JudgeName = None,
+    model: JudgeModel = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Compare with this run's samples instead of the references.")
+    ] = None,
+    orders: OrdersOption = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 32,
+    max_cost: MaxCost = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and price, and ask nothing.")] = False,
+    device: Device = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Judge the samples of a run that have no verdict yet. Stop it at any time: the same command asks the rest.
+
+    The key of a judge behind a server is read from OPENAI_API_KEY.
+    """
+    from benchmark import pipeline
+    from benchmark.judging.head_to_head import head_to_head
+    from benchmark.judging.runs import JudgeOptions, plan
+    from benchmark.progress import Bars
+    from benchmark.runs import Run
+
+    pipeline.use_data(data_root)
+    options = JudgeOptions(
+        judge=judge,
+        model=model,
+        orders=orders,
+        base_url=base_url,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        device=device,
+    )
+    other = Run(against) if against else None
+    if dry_run:
+        rows = [
+            (task, f"{p.pairs:,}", f"{p.ties:,}", f"{p.calls:,}", f"{p.prompt_tokens:,}", f"{p.completion_tokens:,}")
+            + (("no price in the judge's file",) if p.cost is None else (f"{p.cost:.2f}",))
+            for task, p in plan(Run(run), options, against=other)
+        ]
+        header = ("task", "pairs to judge", "identical texts", "calls", "≈ prompt tokens", "≤ reply tokens", "≈ USD")
+        print_table("nothing was asked; tokens are estimated from the texts' length", header, rows)
+        return
+    with Bars() as bars:
+        if other:
+            result = head_to_head(Run(run), other, bars.stage, options)
+            reports = list(result.reports)
+        else:
+            reports = pipeline.judge(Run(run), bars.stage, options)
+    print_reports(reports)
+    if other:
+        print_table(
+            f"{result.name} against {result.against}: win rate, 95 % intervals",
+            ("task", "role", "temperature", "win rate", "interval", "prompts"),
+            [
+                (e.task, e.role, f"{e.temperature:g}", f"{e.value:.3f}", f"[{e.low:.3f}, {e.high:.3f}]", str(e.n))
+                for e in result.estimates
+            ],
+        )
+    print(f"judged: {run}")
+
+
+def score(
+    run: RunFolder,
+    judge: JudgeName = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score although samples that were to be judged have no verdict.")
+    ] = False,
+    threads: Threads = 1,
+    data_root: DataRoot = None,
+) -> None:
+    """Score a run: win rate and gap where it is judged, and diversity, each with its interval."""
+    from benchmark import pipeline
+    from benchmark.progress import Bars
+    from benchmark.runs import Run
+
+    pipeline.use_data(data_root)
+    with Bars() as bars:
+        scores = pipeline.score(Run(run), bars.stage, threads, judge=judge, allow_missing=allow_missing)
+    print_scores(scores)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A scored run.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another, of the same suite.")],
+) -> None:
+    """Compare two scored runs: paired differences of everything, second minus first, Holm over all of them."""
+    from benchmark import compare as comparing
+    from benchmark.runs import Run
+
+    one, other = Run(first).scores(), Run(second).scores()
+    header, rows = comparing.table(comparing.compare(one, other))
+    print_table(f"{other.name} minus {one.name} on {one.identity.suite}, 95 % intervals", header, rows)
+
+
+def judge_accuracy(
+    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="`gendiv list judges`, or a .yaml file.")],
+    in_distribution: Annotated[
+        list[Path], typer.Option("--id", metavar="PAIRS", help="Labelled pairs, JSONL; may be given several times.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the verdicts; the same command goes on in it.")],
+    out_of_distribution: Annotated[
+        list[Path] | None, typer.Option("--ood", metavar="PAIRS", help="The same, out of distribution.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task as which a chat judge is asked; default: the judge's first.")
+    ] = None,
+    model: JudgeModel = None,
+    orders: OrdersOption = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 32,
+    max_cost: MaxCost = None,
+    device: Device = None,
+) -> None:
+    """Measure a judge on pairs that people have labelled: accuracy, agreement beyond chance, and its drop out of ID.
+
+    Rows hold prompt, chosen and rejected, or are those of PandaLM, LLMBar, SummEval or hh-rlhf.
+    """
+    raise UserError("to be wired")
+
+
+def print_reports(reports: list[JudgeReport]) -> None:
+    """Print what is to be known of a judge on each task."""
+    header = ["task", "judged", "ties", "failed", "position bias", "orders agree", "calls", "tokens", "USD"]
+    rows = []
+    for found in reports:
+        bias = "–" if found.position_bias is None else f"{found.position_bias:+.3f}"
+        if found.position_bias_interval:
+            bias += " [{:+.3f}, {:+.3f}]".format(*found.position_bias_interval)
+        rows.append(
+            [
+                found.task,
+                f"{found.judged} of {found.pairs}",
+                "–" if found.tie_share is None else f"{found.tie_share:.1%}",
+                str(found.failed),
+                bias,
+                "–" if found.consistency is None else f"{found.consistency:.1%}",
+                f"{found.calls:,}",
+                f"{found.prompt_tokens + found.completion_tokens:,}",
+                "–" if found.cost is None else f"{found.cost:.4f}",
+            ]
+        )
+    print_table(f"judge {reports[0].judge}", header, rows)
+    for found in reports:
+        for reason, count in found.failures.items():
+            print(f"{found.task}: {count} failed: {reason}")

@@ -1,0 +1,302 @@
+"""Judging the samples of a run: against the references, or against another run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.errors import UserError
+from benchmark.judging.config import (
+    ChatConfig,
+    JudgeConfig,
+    OracleConfig,
+    Orders,
+    RewardModelConfig,
+    find_judge,
+    load_judge_configs,
+    read_kept,
+)
+from benchmark.judging.judge import Judge, Pair, check_verdicts, judge_pairs, load_judge, pairs_of
+from benchmark.judging.report import JudgeReport, report
+from benchmark.opened import Opened, open_run
+from benchmark.records import Cell, Verdict
+from benchmark.runs import Run, read_verdicts, write_record
+
+Progress = Callable[[str, int, int], None]
+"""(stage, cells done since the last call, cells in all)."""
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """What a user may say about judging; None leaves the suite's or the judge's own."""
+
+    judge: str | None = None
+    """A judge's name or ``.yaml`` file; None = the suite's own."""
+    model: str | None = None
+    orders: Orders | None = None
+    base_url: str | None = None
+    concurrency: int = 32
+    """Requests in the air at once."""
+    max_cost: float | None = None
+    """US dollars that this command may spend."""
+    device: str | None = None
+    batch_size: int = 64
+
+
+class Question(NamedTuple):
+    """The pairs of one task, and the log of the verdicts on them."""
+
+    task: str
+    pairs: dict[Cell, Pair]
+    log: Path
+
+    def verdicts(self) -> list[Verdict]:
+        """Read the log; none where nothing was judged yet."""
+        return read_verdicts(self.log, self.task) if self.log.exists() else []
+
+
+def chosen(opened: Opened, options: JudgeOptions) -> JudgeConfig:
+    """Find the judge that the user names, or the suite's own.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it does not know the suite's tasks; the message lists those that do.
+    """
+    tasks = [entry.task for entry in opened.suite.tasks]
+    if opened.prompts is None:
+        raise UserError(
+            "an imported run comes with its verdicts; there is no judge here", where=opened.run.manifest_path
+        )
+    name = options.judge or opened.suite.judge
+    there = ", ".join(_judges_of(opened)) or "none yet"
+    if name is None:
+        raise UserError(f"suite {opened.suite.id} has no judge of its own; give --judge, such as: {there}")
+    config = find_judge(name, model=options.model, orders=options.orders)
+    if isinstance(config, ChatConfig) and (unknown := [task for task in tasks if task not in config.tasks]):
+        raise UserError(f"judge {config.judge} has no words for {unknown[0]}; judges of {opened.suite.id}: {there}")
+    return config
+
+
+def load(config: JudgeConfig, options: JudgeOptions) -> Judge:
+    """Build a judge with those of the options that are for its kind."""
+    given: dict[str, Any] = {}
+    if isinstance(config, ChatConfig):
+        given = {"base_url": options.base_url, "concurrency": options.concurrency, "max_cost": options.max_cost}
+    elif options.base_url or options.max_cost is not None:
+        raise UserError(f"judge {config.judge} is no server's; leave --base-url and --max-cost out")
+    if isinstance(config, RewardModelConfig):
+        given = {"device": options.device, "batch_size": options.batch_size}
+    return load_judge(config, **given)
+
+
+def questions(opened: Opened, config: JudgeConfig, against: Opened | None = None) -> list[Question]:
+    """Lay out what a judge is asked about a run, task by task; tasks without anything to compare with are left out."""
+    assert opened.prompts is not None
+    found = []
+    for entry in opened.suite.tasks:
+        prompts = opened.prompts[entry.task]
+        if against is None and not any(prompt.references for prompt in prompts):
+            continue
+        others = against.samples(entry.task) if against else None
+        pairs = pairs_of(config, prompts, opened.samples(entry.task), others)
+        log = opened.run.verdicts_path(entry.task, config.judge, opponent_name(against))
+        found.append(Question(entry.task, pairs, log))
+    if not found:
+        raise UserError(f"no prompt of suite {opened.suite.id} has a reference here to compare with; give --against")
+    return found
+
+
+def judge(
+    run: Run,
+    progress: Progress = lambda *_: None,
+    options: JudgeOptions | None = None,
+    *,
+    against: Run | None = None,
+) -> list[JudgeReport]:
+    """Judge the samples of a run that have no verdict yet.
+
+    Parameters
+    ----------
+    run
+        A whole run.
+    progress
+        See `Progress`.
+    options
+        See `JudgeOptions`.
+    against
+        Another run of the same prompts, whose samples stand for the references.
+
+    Returns
+    -------
+    list
+        A report a task.
+
+    Raises
+    ------
+    UserError
+        If the judge stopped before the end, or what is there does not fit; what was judged is kept.
+    """
+    options = options or JudgeOptions()
+    opened = open_run(run)
+    other = _opponent(opened, against)
+    config = chosen(opened, options)
+    asker = load(config, options)
+    asked = questions(opened, asker.config, other)
+    _keep(asker.config, opened.run, opponent_name(other))
+    total = sum(len(question.pairs) for question in asked)
+    reports = []
+    for question in asked:
+        judge_pairs(asker, question.pairs, question.log, advance=lambda n: progress("judging", n, total))
+        reports.append(report(asker.config, question.task, question.pairs, question.verdicts()))
+    return reports
+
+
+def plan(run: Run, options: JudgeOptions | None = None, *, against: Run | None = None) -> list[tuple[str, Any]]:
+    """Tell what judging a run would ask and cost, a (task, plan) at a time: no call is made, and no key needed."""
+    from benchmark.judging.chat import ChatJudge
+
+    options = options or JudgeOptions()
+    opened = open_run(run)
+    other = _opponent(opened, against)
+    config = chosen(opened, options)
+    if not isinstance(config, ChatConfig):
+        raise UserError(f"judge {config.judge} costs nothing; --dry-run is for judges behind a server")
+    asker = ChatJudge(config, base_url=options.base_url)
+    plans = []
+    for question in questions(opened, config, other):
+        so_far = question.verdicts()
+        done = check_verdicts(so_far, question.pairs, where=question.log, keys=_keys(question.pairs), complete=False)
+        known = {verdict.key for verdict in so_far if verdict.preference is not None}
+        failed = {verdict.key: verdict for verdict in so_far if verdict.preference is None}
+        missing = {
+            pair.key: pair._replace(before=failed.get(pair.key))
+            for cell, pair in question.pairs.items()
+            if cell not in done and pair.key not in known
+        }
+        plans.append((question.task, asker.plan(list(missing.values()))))
+    return plans
+
+
+class Judged(NamedTuple):
+    """A run's verdicts by one judge, checked to be on these texts."""
+
+    judge: str | None
+    sha256: str | None
+    verdicts: dict[str, list[Verdict]]
+    """Task → its verdicts, one a cell; a later line of the log supersedes an earlier one."""
+    reports: list[JudgeReport]
+    logs: list[Path]
+
+
+UNJUDGED = Judged(None, None, {}, [], [])
+
+
+def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = False) -> Judged:
+    """Read what one judge said of a run.
+
+    Parameters
+    ----------
+    opened
+        The run.
+    name
+        The judge; None = the suite's own, else the only one that judged it, else none.
+    allow_missing
+        Take verdicts that do not cover every sample that the judge is to judge.
+
+    Raises
+    ------
+    UserError
+        If several judges might be meant, a verdict is missing or failed, or is not on these texts.
+    """
+    run = opened.run
+    if opened.prompts is None:
+        return _imported(opened, name)
+    there = run.judges()
+    name = name or opened.suite.judge
+    if name is None:
+        if len(there) > 1:
+            raise UserError(f"judged by {', '.join(there)}; say whose verdicts with --judge", where=run.folder)
+        if not there:
+            return UNJUDGED
+        name = there[0]
+    config = read_kept(run.judge_path(name))
+    if config is None:
+        known = f"; judged by: {', '.join(there)}" if there else ""
+        raise UserError(f"not judged by {name!r}{known}; run `gendiv judge` first", where=run.folder)
+    asked = questions(opened, config)
+    verdicts, reports = {}, []
+    for question in asked:
+        log = read_verdicts(question.log, question.task)
+        check_verdicts(log, question.pairs, where=question.log, keys=_keys(question.pairs), complete=not allow_missing)
+        found = report(config, question.task, question.pairs, log)
+        if found.judged < found.pairs and not allow_missing:
+            reason = next(iter(found.failures), "not asked")
+            raise UserError(
+                f"{found.judged} of {found.pairs} samples have a verdict ({reason}); run `gendiv judge` again, or score "
+                f"what is there with --allow-missing",
+                where=question.log,
+            )
+        verdicts[question.task] = list({verdict.cell: verdict for verdict in log}.values())
+        reports.append(found)
+    return Judged(config.judge, config.sha256, verdicts, reports, [question.log for question in asked])
+
+
+def _imported(opened: Opened, name: str | None) -> Judged:
+    run, identity = opened.run, opened.manifest.identity
+    if name not in (None, identity.judge):
+        raise UserError(f"an imported run has the verdicts of {identity.judge} alone", where=run.manifest_path)
+    assert identity.judge is not None, "an imported suite names its judge"
+    verdicts, logs = {}, []
+    for entry in opened.suite.tasks:
+        logs.append(run.verdicts_path(entry.task, identity.judge))
+        verdicts[entry.task] = run.verdicts(entry.task, identity.judge)
+        check_verdicts(verdicts[entry.task], (s.cell for s in opened.samples(entry.task)), where=logs[-1])
+    return Judged(identity.judge, identity.judge_sha256, verdicts, [], logs)
+
+
+def _keys(pairs: dict[Cell, Pair]) -> dict[Cell, str]:
+    return {cell: pair.key for cell, pair in pairs.items()}
+
+
+def _keep(config: JudgeConfig, run: Run, against: str | None) -> None:
+    """Leave a copy of the configuration beside the verdicts; another one under the same name is refused."""
+    path = run.judge_path(config.judge, against)
+    kept = read_kept(path)
+    if kept is not None and kept.sha256 != config.sha256:
+        raise UserError(
+            f"verdicts of another version of judge {config.judge} are there; move it and them away to judge again",
+            where=path,
+        )
+    if kept != config:
+        write_record(path, config)
+
+
+def _judges_of(opened: Opened) -> list[str]:
+    """Names of the judges that come with GenDiv and know all tasks of a suite."""
+    tasks = {entry.task for entry in opened.suite.tasks}
+    return [
+        config.judge
+        for config in load_judge_configs().values()
+        if (tasks <= config.tasks.keys() if isinstance(config, ChatConfig) else True)
+        and (not isinstance(config, OracleConfig) or config.judge == opened.suite.judge)
+    ]
+
+
+def opponent_name(other: Opened | None) -> str | None:
+    """Name the folder of verdicts against another run: that run's own folder's."""
+    return other.run.folder.resolve().name if other else None
+
+
+def _opponent(opened: Opened, against: Run | None) -> Opened | None:
+    if against is None:
+        return None
+    other = open_run(against)
+    for part in ("suite", "tasks"):
+        if getattr(other.manifest.identity, part) != getattr(opened.manifest.identity, part):
+            raise UserError(f"identity.{part} is not that of {opened.run.folder}", where=against.manifest_path)
+    if other.run.folder.resolve() == opened.run.folder.resolve():
+        raise UserError("a run is not judged against itself", where=against.folder)
+    return other

@@ -209,24 +209,26 @@ class SharedCache:
         rank[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[self.rows[order]]
         self.width = int(counts.max())
         self.places = self.rows * self.width + rank
+        # Whole prompts in a row, as most batches are, need no moving.
+        self.in_place = torch.equal(self.places, torch.arange(len(counts) * self.width))
 
     def attend(self, number: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend in layer ``number`` over prompts and own tokens; scaled query and result are [rows, heads, width]."""
         keys, values = self.prompts[number]
         prompts, heads, _, width = keys.shape
         group = query.shape[1] // heads
-        together = query.new_zeros(prompts * self.width, heads, group, width)
-        together[self.places] = query.view(-1, heads, group, width)
+        single = together = query.view(-1, heads, group, width)
+        if not self.in_place:
+            together = query.new_zeros(prompts * self.width, heads, group, width)
+            together[self.places] = single
         together = together.view(prompts, self.width, heads, group, width).transpose(1, 2).flatten(2, 3)
         scores = together @ keys.transpose(-1, -2)
         if self.padding is not None:
             scores.masked_fill_(self.padding, -torch.inf)
         theirs = _softmax_parts(scores, values)
-        own = _softmax_parts(query.view(-1, heads, group, width) @ key.transpose(-1, -2), value)
-        seen, sums, tops = (
-            part.view(prompts, heads, self.width, group, -1).transpose(1, 2).flatten(0, 1)[self.places]
-            for part in theirs
-        )
+        own = _softmax_parts(single @ key.transpose(-1, -2), value)
+        parts = [part.view(prompts, heads, self.width, group, -1).transpose(1, 2).flatten(0, 1) for part in theirs]
+        seen, sums, tops = parts if self.in_place else [part[self.places] for part in parts]
         top = torch.maximum(tops, own[2])
         a, b = (tops - top).exp_(), (own[2] - top).exp_()
         joined: torch.Tensor = (a * seen + b * own[0]) / (a * sums + b * own[1])
@@ -237,7 +239,10 @@ def _softmax_parts(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Te
     """Weighted sum, sum of weights and largest score of a part of a softmax; overwrites the scores."""
     top = scores.amax(-1, keepdim=True)
     weights = scores.sub_(top).exp_()
-    return weights @ values, weights.sum(-1, keepdim=True), top
+    # So small a product, torch computes on a CPU by a plain loop, at twice the time.
+    tiny = weights.shape[-2] == 1 and weights.shape[-1] * values.shape[-1] < 400
+    summed = (weights.transpose(-1, -2) * values).sum(-2, keepdim=True) if tiny else weights @ values
+    return summed, weights.sum(-1, keepdim=True), top
 
 
 def _attend_shared(

@@ -17,6 +17,12 @@ import torch
 
 from benchmark.sampling.caches import FixedDecoder, RoomyCache, SharedCache, attending
 
+CPU_LOGITS = 2**17
+"""So many logits are drawn from at a time on a CPU: 1 MiB in double precision, which its cache holds.
+
+All at once, each copy on the way is so large that the allocator gives it back, and page faults outweigh arithmetic.
+"""
+
 
 class Continuation(NamedTuple):
     """One sampled output."""
@@ -48,9 +54,22 @@ def draw(
     torch.Tensor
         int64 [rows].
     """
+    if logits.device.type != "cpu":
+        return _draw(logits, temperature, uniform, top_p, top_k)
+    rows = max(1, CPU_LOGITS // logits.shape[-1])
+    parts = zip(torch.split(logits, rows), torch.split(temperature, rows), torch.split(uniform, rows), strict=True)
+    return torch.cat([_draw(*part, top_p, top_k) for part in parts])
+
+
+def _draw(
+    logits: torch.Tensor, temperature: torch.Tensor, uniform: torch.Tensor, top_p: float, top_k: int
+) -> torch.Tensor:
+    """Draw one token a row, all rows at once."""
     # Double precision: a cumulative sum over 100,000 tokens in fp32 is off by more than a rare token's probability.
     logits = logits if logits.device.type == "mps" else logits.double()
-    scaled = logits / torch.where(temperature > 0, temperature, 1.0).to(logits)[:, None]
+    scaled = logits
+    if logits.device.type != "cpu" or not bool((temperature == 1).all()):  # a GPU would have to be waited for
+        scaled = logits / torch.where(temperature > 0, temperature, 1.0).to(logits)[:, None]
     if 0 < top_k < scaled.shape[-1]:
         edge = scaled.topk(top_k, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < edge, -torch.inf)
@@ -60,7 +79,7 @@ def draw(
         # A token stays while the mass before it is below top_p, so the first one always stays.
         dropped = descending.cumsum(dim=-1) - descending >= top_p
         probabilities = probabilities.masked_fill(dropped.gather(-1, order.argsort(dim=-1)), 0.0)
-    cumulative = probabilities.cumsum(dim=-1)
+    cumulative = probabilities.cumsum_(dim=-1)
     # Times the total, which is 1 only up to rounding and less under top-p.
     target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
     sampled = torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)

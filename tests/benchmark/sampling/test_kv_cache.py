@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmark.sampling import kv_cache
 from benchmark.sampling.caches import FixedDecoder, RoomyCache, SharedCache
 from benchmark.sampling.kv_cache import draw, expands, sample
 
@@ -105,8 +106,6 @@ def test_the_padding_token_is_never_read(llama):
 def test_temperatures_are_never_rounded_to_the_models_dtype(llama, monkeypatch):
     import copy
 
-    from benchmark.sampling import kv_cache
-
     seen = []
 
     def spy(logits, temperature, *args, **kwargs):
@@ -143,6 +142,19 @@ def test_a_draw_equals_the_slow_one(logits, uniform, data):
     # A uniform on the very edge between two tokens may fall to either side by rounding.
     near = [slow_draw(logits, temperature, min(max(uniform + e, 0), 1 - 1e-12), 1.0, top_k) for e in (-1e-9, 1e-9)]
     assert found.item() in {slow, *near}
+
+
+@pytest.mark.parametrize("logits_together", [1, 2 * 23, 3 * 23 + 5])
+def test_rows_drawn_in_parts_are_the_rows_drawn_alone(monkeypatch, logits_together):
+    monkeypatch.setattr(kv_cache, "CPU_LOGITS", logits_together)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 23, generator=generator, dtype=torch.float64)
+    temperature = torch.tensor([0.0, 1.0, 0.7, 1.0, 1.0, 0.0, 2.0], dtype=torch.float64)
+    uniform = torch.rand(7, generator=generator, dtype=torch.float64)
+    for top_p, top_k in ((1.0, 0), (0.8, 0), (1.0, 5)):
+        found = draw(logits, temperature, uniform, top_p=top_p, top_k=top_k)
+        rows = zip(logits.tolist(), temperature.tolist(), uniform.tolist(), strict=True)
+        assert found.tolist() == [slow_draw(row, t, u, top_p, top_k) for row, t, u in rows]
 
 
 def test_draws_follow_the_tempered_softmax():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,15 @@ from benchmark.metrics import distinct_n, ead, sentence_bert
 from benchmark.metrics.ngrams import count, tokens
 from benchmark.metrics.validity import invalid_reason
 from benchmark.records import Sample, Verdict
+from benchmark.statistics.intervals import Interval
 from benchmark.statistics.jackknife import pseudo_values
-from benchmark.suites import Gate
+from benchmark.statistics.length_control import length_controlled
+from benchmark.suites import Gate, LengthControl
 
 Floats = NDArray[np.float64]
-Statistic = Literal["rate", "mean", "set"]
-"""What a column's mean is: a rate of preferences, a mean over prompts, or a statistic of the whole set."""
+Statistic = Literal["rate", "controlled", "mean", "set"]
+"""What a column's mean is: a rate of preferences, plain or length-controlled, a mean over prompts, or a statistic of the
+whole set."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,12 @@ class Column:
     temperature: float
     statistic: Statistic
     values: Floats
-    """[n], NaN = missing. For a set statistic its jackknife pseudo-values, so that mean and variance serve alike."""
+    """[n], NaN = missing. For a set statistic its jackknife pseudo-values, and for a controlled rate the rate plus each
+    prompt's influence, so that mean and variance serve alike."""
+    interval: Interval | None = None
+    """Where a column comes with its own: the interval of a controlled rate."""
+    absent: str | None = None
+    """Why there are no values."""
 
     @property
     def present(self) -> Floats:
@@ -94,6 +102,7 @@ def columns(
     task: str,
     gate: Gate,
     prompts: Mapping[str, str],
+    length_control: LengthControl | None,
     embeddings: NDArray[np.float32],
     place: Mapping[str, int],
 ) -> list[Column]:
@@ -109,6 +118,8 @@ def columns(
         The suite's quality gate.
     prompts
         Doc id → prompt text, for the gate's copy test; may be empty.
+    length_control
+        How the suite fits the length-controlled win rate; None = not at all.
     embeddings, place
         Unit rows of all different texts of the run, and the row of each.
     """
@@ -151,8 +162,10 @@ def columns(
             ),
         }
     temperature = grid.temperatures[level]
+    preferences = _means(verdicts, lambda verdict: cast(float, verdict.preference))
     return [
-        Column("win_rate", task, temperature, "rate", _preferences(verdicts)),
+        Column("win_rate", task, temperature, "rate", preferences),
+        *([_controlled(task, temperature, verdicts, preferences, length_control)] if length_control else []),
         *(Column(metric, task, temperature, "mean", values) for metric, values in means.items()),
         *(Column(metric, task, temperature, "set", values) for metric, values in sets.items()),
     ]
@@ -163,14 +176,34 @@ def _natural(doc_id: str) -> tuple[int, int, str]:
     return (0, int(doc_id), "") if doc_id.isdecimal() else (1, 0, doc_id)
 
 
-def _preferences(verdicts: NDArray[np.object_]) -> Floats:
-    """Mean preference of each prompt over the samples that have one; NaN where none has."""
+def _means(verdicts: NDArray[Any], of: Callable[[Verdict], float]) -> Floats:
+    """Mean of each prompt over its samples with a preference; NaN where none has."""
     means = np.full(len(verdicts), np.nan)
     for row, group in enumerate(verdicts):
-        found = [verdict.preference for verdict in group if verdict is not None and verdict.preference is not None]
-        if found:
-            means[row] = np.mean(found)
+        judged = [verdict for verdict in group if verdict is not None and verdict.preference is not None]
+        if judged:
+            means[row] = np.mean([of(verdict) for verdict in judged])
     return means
+
+
+def _controlled(
+    task: str, temperature: float, verdicts: NDArray[Any], preferences: Floats, how: LengthControl
+) -> Column:
+    """Fit the length-controlled win rate; without an interval that covers there is no number either."""
+    judged = np.isfinite(preferences)
+    values = np.full(len(preferences), np.nan)
+    if not judged.any():
+        return Column("win_rate_lc", task, temperature, "controlled", values)
+    fit = length_controlled(
+        preferences[judged],
+        _means(verdicts, lambda verdict: verdict.length)[judged],
+        _means(verdicts, lambda verdict: verdict.reference_length)[judged],
+        penalty=how.penalty,
+    )
+    if fit.interval is None:
+        return Column("win_rate_lc", task, temperature, "controlled", values, absent=fit.reason)
+    values[judged] = fit.rate + fit.influence
+    return Column("win_rate_lc", task, temperature, "controlled", values, interval=fit.interval)
 
 
 def _valid(

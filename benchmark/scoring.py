@@ -110,13 +110,22 @@ def score(
             column
             for level in range(len(grid.temperatures))
             for column in columns(
-                grid, level, task=entry.task, gate=suite.gate, prompts=asked, embeddings=embeddings, place=place
+                grid,
+                level,
+                task=entry.task,
+                gate=suite.gate,
+                prompts=asked,
+                length_control=suite.length_control,
+                embeddings=embeddings,
+                place=place,
             )
         ]
         if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
             if prompts is None or any(prompt.references for prompt in prompts[entry.task]):
                 raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
             absent["win_rate"] = f"{entry.title}: no references here to be compared with"
+        if reason := next((column.absent for column in part if column.absent), None):
+            absent["win_rate_lc"] = f"{entry.title}: {reason}"
         found += part
         doc_ids[entry.task] = tuple(grid.doc_ids)
         facts[entry.task] = facts_of(grid, suite.gate)
@@ -166,6 +175,9 @@ def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
         if column.statistic == "rate":
             rate = win_rates(values[:, None], _weights(len(values)))[0]
             intervals, printed = rate.intervals, rate.method
+        elif column.statistic == "controlled":
+            assert column.interval is not None, "a controlled rate without an interval has no values"
+            intervals, printed = {"logit_t": column.interval}, "logit_t"
         elif column.statistic == "set":
             intervals, printed = {"jackknife_t": plain}, "jackknife_t"
         else:
@@ -206,22 +218,22 @@ def _resampled(found: Sequence[Column]) -> dict[int, dict[str, Interval]]:
 
 
 def _gaps(found: Sequence[Column], suite: Suite) -> list[Estimate]:
-    """ID − OOD win rate at each temperature, by Welch: the two roles have different prompts."""
-    rates: dict[tuple[str, float], Floats] = {
-        (suite.role_of(column.task), column.temperature): column.present
+    """ID − OOD win rates at each temperature, by Welch: the two roles have different prompts."""
+    rates: dict[tuple[str, str, float], Floats] = {
+        (column.metric, suite.role_of(column.task), column.temperature): column.present
         for column in found
-        if column.metric == "win_rate"
+        if column.statistic in ("rate", "controlled")
     }
     gaps = []
-    for (role, temperature), inside in rates.items():
-        outside = rates.get(("ood", temperature))
+    for (metric, role, temperature), inside in rates.items():
+        outside = rates.get((metric, "ood", temperature))
         if role != "id" or outside is None or not len(inside) or not len(outside):
             continue
         gap = welch(inside, outside)
         if gap.interval is not None:
             gaps.append(
                 Estimate(
-                    metric="win_rate",
+                    metric=metric,
                     task="",
                     role="gap",
                     temperature=temperature,

@@ -8,6 +8,7 @@ from benchmark.metrics import catalog
 
 ROLES = {"id": "ID", "ood": "OOD", "ood_hard": "OOD-hard", "gap": "gap"}
 METHODS = {
+    "logit_t": "t on the logit scale",
     "bca": "BCa bootstrap over prompts",
     "percentile": "percentile bootstrap over prompts",
     "plus4_t": "plus-4 t over prompts",

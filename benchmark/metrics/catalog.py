@@ -41,6 +41,12 @@ METRICS: dict[str, Metric] = {
     "win_rate": Metric(
         "win rate", "mean preference of the judge for the output over the reference", "higher is better", "[0, 1]"
     ),
+    "win_rate_lc": Metric(
+        "length-controlled win rate",
+        "the same where the output is as long as the reference, by a logistic model of length",
+        "higher is better",
+        "[0, 1]",
+    ),
     "ead_per_input": Metric(
         "EAD per input", "expectation-adjusted distinct n-grams of one prompt's outputs, n = 1–5", _DIVERSE, _EAD
     ),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli_arguments import DataRoot, Device, RunFolder, Threads
-from benchmark.errors import UserError
 from benchmark.terminal import print_scores, print_table
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ OrdersOption = Annotated[
 ]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests in the air at once.")]
 MaxCost = Annotated[float | None, typer.Option(min=0, metavar="USD", help="Stop before this command has spent more.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on although something that was to be judged has no verdict.")
+]
 
 
 def judge(
@@ -97,9 +99,7 @@ def judge(
 def score(
     run: RunFolder,
     judge: JudgeName = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score although samples that were to be judged have no verdict.")
-    ] = False,
+    allow_missing: AllowMissing = False,
     threads: Threads = 1,
     data_root: DataRoot = None,
 ) -> None:
@@ -123,34 +123,59 @@ def compare(
     from benchmark.runs import Run
 
     one, other = Run(first).scores(), Run(second).scores()
-    header, rows = comparing.table(comparing.compare(one, other))
-    print_table(f"{other.name} minus {one.name} on {one.identity.suite}, 95 % intervals", header, rows)
+    header, rows = comparing.table(comparing.compare(one, other), (one.name, other.name))
+    print_table(f"{other.name} minus {one.name} on {one.identity.suite}", header, rows)
+    for note in comparing.left_out(one, other):
+        print(f"note: {note}")
 
 
 def judge_accuracy(
-    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="`gendiv list judges`, or a .yaml file.")],
-    in_distribution: Annotated[
-        list[Path], typer.Option("--id", metavar="PAIRS", help="Labelled pairs, JSONL; may be given several times.")
+    inside: Annotated[
+        Path, typer.Option("--id", metavar="PAIRS", help="Labelled pairs, JSONL, like those the judge was made on.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the verdicts; the same command goes on in it.")],
-    out_of_distribution: Annotated[
-        list[Path] | None, typer.Option("--ood", metavar="PAIRS", help="The same, out of distribution.")
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the verdicts; the same command goes on in it.")],
+    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="`gendiv list judges`, or a .yaml file.")],
+    outside: Annotated[
+        list[Path] | None,
+        typer.Option("--ood", metavar="PAIRS", help="Labelled pairs of another kind; may be given several times."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The task as which a chat judge is asked; default: the judge's first.")
+        str | None, typer.Option(help="The task as which a chat judge is asked; default: the first that it knows.")
     ] = None,
     model: JudgeModel = None,
     orders: OrdersOption = None,
     base_url: BaseUrl = None,
     concurrency: Concurrency = 32,
     max_cost: MaxCost = None,
+    allow_missing: AllowMissing = False,
     device: Device = None,
 ) -> None:
-    """Measure a judge on pairs that people have labelled: accuracy, agreement beyond chance, and its drop out of ID.
+    """Measure a judge on pairs that people have labelled: accuracy, agreement beyond chance, and what it loses OOD.
 
-    Rows hold prompt, chosen and rejected, or are those of PandaLM, LLMBar, SummEval or hh-rlhf.
+    Rows hold prompt, chosen and rejected, or are those of hh-rlhf, PandaLM, LLMBar or SummEval.
     """
-    raise UserError("to be wired")
+    from benchmark.judging.accuracy import generalisation, table
+    from benchmark.judging.measure import measure
+    from benchmark.judging.runs import JudgeOptions
+    from benchmark.progress import Bars
+
+    options = JudgeOptions(
+        judge=judge,
+        model=model,
+        orders=orders,
+        base_url=base_url,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        device=device,
+    )
+    files = [inside, *(outside or [])]
+    with Bars() as bars:
+        found = measure(files, out, options, bars.stage, task=task, allow_missing=allow_missing)
+    print_table("agreement with people, 95 % intervals", *table(found))
+    for other in found[1:]:
+        drop = generalisation(found[0], other)
+        ends = "" if drop.interval is None else f" [{drop.interval.low:+.3f}, {drop.interval.high:+.3f}]"
+        print(f"{found[0].name} (ID) minus {other.name} (OOD): {drop.estimate:+.3f}{ends}")
 
 
 def print_reports(reports: list[JudgeReport]) -> None:

@@ -21,8 +21,8 @@ from benchmark.suites import Gate, LengthControl
 
 Floats = NDArray[np.float64]
 Statistic = Literal["rate", "controlled", "mean", "set"]
-"""What a column's mean is: a rate of preferences, plain or length-controlled, a mean over prompts, or a statistic of the
-whole set."""
+"""What a column's mean is: a rate of preferences, plain or length-controlled, a mean over prompts, or a statistic of
+the whole set."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from benchmark.records import Scores
 from benchmark.statistics.ranks import RankSet, rank_sets
 from benchmark.suites import Suite, load_suite
 from leaderboard.comparable import by_suite
+from leaderboard.names import metric_title
 from leaderboard.row import Protocol, Row, read_row
 
 PROTOCOLS: tuple[Protocol, ...] = ("swept", "single")
@@ -42,6 +43,15 @@ class Board:
     def controls(self) -> tuple[Row, ...]:
         """Ceilings, then floors: drawn apart and never ranked."""
         return tuple(row for kind in ("ceiling", "floor") for row in self.rows if row.kind == kind)
+
+    @property
+    def why_no_plane(self) -> str | None:
+        """Why no row has a point, in a few words; None where one has."""
+        if any(row.point for row in self.rows):
+            return None
+        if not any(row.scores.identity.judge for row in self.rows):
+            return "not judged"
+        return f"no {metric_title(self.suite.plane.x.metric)}"
 
     @property
     def absent(self) -> dict[str, str]:

@@ -123,7 +123,7 @@ def _temperatures(
         style = layout.side if panels else layout.main
         tracks = [track for row in board.rows if (track := _over_temperature(row, role))]
         if tracks:
-            title = role_title(role) if panels else f"{board.suite.title}: {role_title(role)}, not judged"
+            title = role_title(role) if panels else f"{board.suite.title}: {role_title(role)}, {board.why_no_plane}"
             marked = sorted({point.temperature for track in tracks for point in (*track.curve, track.point)})
             panel = Panel(title, "temperature →", f"{metric} →", tracks, colours, shapes, style, store, x_ticks=marked)
             panels.append(panel.chart())
@@ -204,7 +204,8 @@ def alt_text(board: Board) -> str:
         if row.point
     ]
     if not rows:
-        return f"{board.suite.title}, not judged: {metric_title(plane.y.metric)} up, over the sampling temperature."
+        up = metric_title(plane.y.metric)
+        return f"{board.suite.title}, {board.why_no_plane}: {up} up, over the sampling temperature."
     return (
         f"Scatter plot of {board.suite.title}: {plane.x.title} across, {plane.y.title} up; higher is better on both. "
         f"Headline points: {'; '.join(rows)}."

@@ -87,9 +87,9 @@ def _counts(board: Board) -> str:
 def _how_to_read(board: Board) -> str:
     plane = board.suite.plane
     models = [row for row in board.rows if row.kind == "model"]
-    if not any(row.point for row in board.rows):
+    if board.why_no_plane:
         return (
-            f"No run here has been judged, so there is no plane: the figure shows {metric_title(plane.y.metric)} over "
+            f"There is no plane here ({board.why_no_plane}): the figure shows {metric_title(plane.y.metric)} over "
             "the sampling temperature, further up is more diverse. No row is ranked."
         )
     text = (

@@ -235,8 +235,8 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
         if found.judged < found.pairs and not allow_missing:
             reason = next(iter(found.failures), "not asked")
             raise UserError(
-                f"{found.judged} of {found.pairs} samples have a verdict ({reason}); run `gendiv judge` again, or score "
-                f"what is there with --allow-missing",
+                f"{found.judged} of {found.pairs} samples have a verdict ({reason}); run `gendiv judge` again, or "
+                "score what is there with --allow-missing",
                 where=question.log,
             )
         verdicts[question.task] = list({verdict.cell: verdict for verdict in log}.values())

@@ -91,12 +91,14 @@ def test_each_of_six_models_has_its_own_colour(toy: list[Scores]) -> None:
     assert {colours[row.name][0] for row in board.controls} == {ink.CONTROL}
 
 
+@pytest.mark.parametrize(("judge", "says"), [(None, ", not judged:"), ("oracle", ", no win rate:")])
 def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(toy: list[Scores]) -> None:
     unjudged = [
         row.model_copy(
             update={
                 "estimates": tuple(e for e in row.estimates if e.metric != "win_rate"),
-                "absent": {"win_rate": "this suite has no judge yet"},
+                "absent": {"win_rate": "not judged: no win rate"},
+                "identity": row.identity.model_copy(update={"judge": judge}),
             }
         )
         for row in toy
@@ -104,7 +106,7 @@ def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(t
     board = boards(unjudged, SUITES)[0]
     models = [row for row in board.rows if row.kind == "model"]
     assert not board.ranks
-    assert all("no judge yet" in " ".join(row.unranked) for row in models)
+    assert all("not judged" in " ".join(row.unranked) for row in models)
     drawn = {
         (round(place["x"], 6), round(place["y"], 6))
         for data in spec(board)["datasets"].values()
@@ -114,5 +116,5 @@ def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(t
     for row in models:
         for temperature, value in row.diversity["ood"] if row.protocol == "swept" else ():
             assert (temperature, round(value.value, 6)) in drawn
-    assert "not judged" in alt_text(board)
+    assert says in alt_text(board)
     assert svg(board).startswith("<svg")

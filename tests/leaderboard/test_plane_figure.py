@@ -92,7 +92,7 @@ def test_each_of_six_models_has_its_own_colour(toy: list[Scores]) -> None:
 
 
 @pytest.mark.parametrize(("judge", "says"), [(None, ", not judged:"), ("oracle", ", no win rate:")])
-def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(toy: list[Scores]) -> None:
+def test_runs_that_no_judge_has_seen_are_drawn_over_temperature_and_not_ranked(toy, judge, says):
     unjudged = [
         row.model_copy(
             update={

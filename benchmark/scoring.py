@@ -125,7 +125,8 @@ def score(
                 raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
             absent["win_rate"] = f"{entry.title}: no references here to be compared with"
         if reason := next((column.absent for column in part if column.absent), None):
-            absent["win_rate_lc"] = f"{entry.title}: {reason}"
+            before = f"{absent['win_rate_lc']}; " if "win_rate_lc" in absent else ""
+            absent["win_rate_lc"] = f"{before}{entry.title}: {reason}"
         found += part
         doc_ids[entry.task] = tuple(grid.doc_ids)
         facts[entry.task] = facts_of(grid, suite.gate)

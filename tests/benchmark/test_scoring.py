@@ -13,7 +13,8 @@ from benchmark.metrics.ngrams import count_sets
 from benchmark.records import Identity, Manifest, ModelIdentity, Sample, Sampling, TaskIdentity, Verdict
 from benchmark.scoring import score
 from benchmark.statistics.intervals import paired_t, t_interval, welch
-from benchmark.suites import Gate, Suite, load_suite
+from benchmark.statistics.length_control import length_controlled
+from benchmark.suites import Gate, LengthControl, Suite, load_suite
 
 N, K, TEMPERATURES = 12, 4, (0.5, 1.0)
 TASKS = {"a": "id", "b": "ood", "c": "ood_hard"}
@@ -351,3 +352,70 @@ def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(
         found = {e.value for e in scores.estimates if e.metric == "valid_share_attempt"}
         assert found == {share}
         assert any(flag.code == "invalid_text" for flag in scores.flags) == (not cut_off_is_valid)
+
+
+def many(n):
+    """One judged sample a prompt, longer ones preferred, some verdicts failed."""
+    rng = np.random.default_rng(1)
+    samples, verdicts = {}, {}
+    for task in TASKS:
+        texts = [" ".join(["dog"] * int(words)) for words in rng.integers(1, 40, size=n)]
+        cells = [{"task": task, "doc_id": str(doc), "temperature": 1.0, "index": 0} for doc in range(n)]
+        samples[task] = [
+            Sample(**cell, text=text, finish_reason="stop", n_tokens=3) for cell, text in zip(cells, texts, strict=True)
+        ]
+        verdicts[task] = [
+            Verdict(
+                **cell,
+                key="k",
+                preference=None
+                if rng.random() < 0.05
+                else float(rng.random() < 1 / (1 + np.exp((80 - len(text)) / 40))),
+                length=len(text),
+                reference_length=50 + int(rng.integers(-20, 20)),
+            )
+            for cell, text in zip(cells, texts, strict=True)
+        ]
+    return samples, verdicts
+
+
+CONTROLLED = SUITE.model_copy(update={"gate": Gate(name="text"), "length_control": LengthControl(penalty=0.02)})
+
+
+def test_the_length_controlled_rate_is_fitted_to_the_prompts_that_have_a_verdict():
+    samples, verdicts = many(340)
+    scores = score(manifest(k=1), CONTROLLED, samples, verdicts, HashEncoder())
+    fits = {}
+    for task, role in TASKS.items():
+        judged = [verdict for verdict in verdicts[task] if verdict.preference is not None]
+        fits[role] = fit = length_controlled(
+            [v.preference for v in judged],
+            [v.length for v in judged],
+            [v.reference_length for v in judged],
+            penalty=0.02,
+        )
+        estimate = found(scores, "win_rate_lc", role)
+        assert estimate.value == pytest.approx(fit.rate)
+        assert (estimate.low, estimate.high) == fit.interval
+        assert (estimate.n, estimate.method) == (len(judged), "logit_t")
+        assert abs(fit.rate - found(scores, "win_rate", role).value) > 0.005, "a judge of length is corrected"
+        values = scores.per_prompt[task]["1.0"]["win_rate_lc"]
+        assert [place for place, value in enumerate(values) if value is None] == [
+            place for place, verdict in enumerate(verdicts[task]) if verdict.preference is None
+        ]
+    gap = found(scores, "win_rate_lc", "gap")
+    expected = welch(fits["id"].pseudo_values, fits["ood"].pseudo_values)
+    assert gap.value == pytest.approx(fits["id"].rate - fits["ood"].rate)
+    assert (gap.low, gap.high) == pytest.approx(expected.interval)
+
+
+def test_too_few_prompts_have_no_length_controlled_rate_and_the_reason_is_said():
+    scores = score(manifest(k=1), CONTROLLED, *many(60), HashEncoder())
+    assert not [e for e in scores.estimates if e.metric == "win_rate_lc"]
+    assert [f"{task}: no interval: " in scores.absent["win_rate_lc"] for task in TASKS] == [True] * 3
+
+
+def test_a_suite_whose_judge_is_exact_is_not_length_controlled(world):
+    scores = score(manifest(), SUITE, *world, HashEncoder())
+    assert not [e for e in scores.estimates if e.metric == "win_rate_lc"]
+    assert "win_rate_lc" not in scores.absent

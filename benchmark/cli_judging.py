@@ -117,13 +117,21 @@ def score(
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A scored run.")],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Another, of the same suite.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Only this metric, such as win_rate; may be given several times.")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None, typer.Option(help="Only this temperature; may be given several times.")
+    ] = None,
 ) -> None:
     """Compare two scored runs: paired differences of everything, second minus first, Holm over all of them."""
     from benchmark import compare as comparing
     from benchmark.runs import Run
 
     one, other = Run(first).scores(), Run(second).scores()
-    header, rows = comparing.table(comparing.compare(one, other), (one.name, other.name))
+    header, rows = comparing.table(
+        comparing.compare(one, other, metrics=metric, temperatures=temperature), (one.name, other.name)
+    )
     print_table(f"{other.name} minus {one.name} on {one.identity.suite}", header, rows)
     for note in comparing.left_out(one, other):
         print(f"note: {note}")

@@ -65,7 +65,8 @@ def load_judge(config: JudgeConfig, **options: Any) -> Judge:
 
 def verdict_key(judge_sha256: str, prompt: Prompt, text: str, reference: str) -> str:
     """Key of a verdict: the judge's whole configuration, the prompt, the text judged and what it is compared with."""
-    return sha256_of([judge_sha256, prompt.text, reference, text])[:16]
+    asked = [prompt.text, prompt.chat, prompt.shortens]  # whatever of it the judge reads
+    return sha256_of([judge_sha256, *asked, reference, text])[:16]
 
 
 def pairs_of(

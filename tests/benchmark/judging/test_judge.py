@@ -131,11 +131,13 @@ def test_the_key_holds_judge_prompt_reference_and_text():
         verdict_key("j", prompt, "dog", "cow"),
         verdict_key("k", prompt, "dog", "cow"),
         verdict_key("j", prompt.model_copy(update={"text": "x"}), "dog", "cow"),
+        verdict_key("j", prompt.model_copy(update={"chat": "x"}), "dog", "cow"),
+        verdict_key("j", prompt.model_copy(update={"shortens": "x"}), "dog", "cow"),
         verdict_key("j", prompt, "dog", "hen"),
         verdict_key("j", prompt, "cat", "cow"),
         verdict_key("j", prompt, "cow", "dog"),
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
 
 
 def test_an_unknown_judge_lists_the_known_ones():

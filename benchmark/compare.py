@@ -1,0 +1,281 @@
+"""Two scored runs, prompt by prompt: every quantity that both have, with Holm's correction over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmark.errors import UserError
+from benchmark.metrics.catalog import metric as catalogued
+from benchmark.records import Identity, Role, Scores
+from benchmark.statistics.intervals import Difference, Floats, Interval, paired_t, welch
+from benchmark.statistics.ranks import holm
+
+WIN_RATE = "win_rate"
+"""Beginning of the ids of all win rates."""
+DECIMALS = 9
+"""Of differences; the values have six."""
+OF_EMBEDDINGS = ("sbert_", "effective_", "conditional_")
+"""Beginnings of the ids of metrics that a sentence encoder makes."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of two runs on the prompts that have it in both."""
+
+    metric: str
+    task: str
+    """Empty for the gap."""
+    role: str
+    """The task's, or ``gap``: in distribution minus out of it."""
+    temperature: float
+    first: float
+    second: float
+    difference: float
+    """Second minus first."""
+    interval: Interval | None
+    """None for a single prompt."""
+    p_value: float | None
+    adjusted_p: float | None
+    """Holm's, over all comparisons of one call that have a p-value."""
+    n: int
+    """Prompts of the difference."""
+    dropped: int
+    """Prompts that have no value in one of the runs."""
+
+    @property
+    def verdict(self) -> str:
+        """``higher``, ``lower`` or ``not told apart``: the second run beside the first, at 5 % over the family."""
+        if self.adjusted_p is None or self.adjusted_p > 0.05:
+            return "not told apart"
+        return "higher" if self.difference > 0 else "lower"
+
+
+def compare(
+    first: Scores,
+    second: Scores,
+    *,
+    metrics: Sequence[str] | None = None,
+    temperatures: Sequence[float] | None = None,
+) -> list[Comparison]:
+    """Compare two runs in every (task, temperature, metric) that both have.
+
+    Differences are paired over prompts (Student's t on them; for a statistic of the whole set, on the jackknife's
+    pseudo-values). The gap, in-distribution minus out-of-distribution win rate, has prompts of two tasks, independent
+    of each other: its difference is the mean of the paired differences of the one minus that of the other, by Welch.
+
+    Parameters
+    ----------
+    first, second
+        Runs of one suite version, sampled in the same way but for seed and temperatures. With another judge the win
+        rates are left out, with another encoder what it makes: see `left_out`.
+    metrics, temperatures
+        Compare these alone: a smaller family costs less power. None = all.
+
+    Returns
+    -------
+    list of Comparison
+        Task by task, temperature by temperature, then the gaps; second minus first. A run against itself differs by
+        0 everywhere, with p = 1.
+
+    Raises
+    ------
+    UserError
+        If the runs answered other prompts or were sampled in another way (the message names the field), or have
+        nothing in common.
+    """
+    _refuse_strangers(first, second)
+    wanted = None if temperatures is None else {float(temperature) for temperature in temperatures}
+    compared = []
+    sides: dict[tuple[str, float], dict[str, _Values]] = {}
+    for task, role, temperature, metric in _shared(first, second):
+        if (metrics is not None and metric not in metrics) or (wanted is not None and temperature not in wanted):
+            continue
+        values = _values(first, second, task, temperature, metric)
+        if len(values.first):
+            compared.append(_paired(metric, task, role, temperature, values))
+            if metric.startswith(WIN_RATE):
+                sides.setdefault((metric, temperature), {})[role] = values
+    for (metric, temperature), by_role in sides.items():
+        if "id" in by_role and "ood" in by_role:
+            compared.append(_gap(metric, temperature, by_role["id"], by_role["ood"]))
+    if not compared:
+        raise UserError(f"runs {first.name!r} and {second.name!r} have no quantity in common to compare")
+    return _adjusted(compared)
+
+
+def left_out(first: Scores, second: Scores) -> list[str]:
+    """Say which metrics are not compared, and why."""
+    notes = []
+    if _judge(first) != _judge(second):
+        notes.append(
+            f"win rates are not compared: {first.name!r} was judged by {_named(first)}, {second.name!r} by "
+            f"{_named(second)}"
+        )
+    if first.identity.encoder != second.identity.encoder:
+        notes.append(
+            f"metrics of embeddings are not compared: {first.identity.encoder} made those of {first.name!r}, "
+            f"{second.identity.encoder} those of {second.name!r}"
+        )
+    return notes
+
+
+def table(compared: Sequence[Comparison], names: tuple[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Lay comparisons out: header, and a row each.
+
+    Parameters
+    ----------
+    compared
+        Of one call of `compare`.
+    names
+        Of the two runs, for the header.
+    """
+    first, second = names if names[0] != names[1] else ("first", "second")
+    header = ["metric", "task", "T", first, second, "difference", "95 % interval", "p", "p (Holm)", "n", "told apart"]
+    rows = []
+    for one in compared:
+        interval = "" if one.interval is None else f"[{one.interval.low:+z.4f}, {one.interval.high:+z.4f}]"
+        rows.append(
+            [
+                _title(one.metric),
+                one.task or "ID − OOD",
+                f"{one.temperature:g}",
+                f"{one.first:z.4f}",
+                f"{one.second:z.4f}",
+                f"{one.difference:+z.4f}",
+                interval,
+                _p(one.p_value),
+                _p(one.adjusted_p),
+                f"{one.n} (of {one.n + one.dropped})" if one.dropped else str(one.n),
+                "" if one.verdict == "not told apart" else one.verdict,
+            ]
+        )
+    return header, rows
+
+
+def _shared(first: Scores, second: Scores) -> Iterator[tuple[str, Role, float, str]]:
+    for entry in first.identity.tasks:
+        mine, theirs = first.per_prompt.get(entry.task, {}), second.per_prompt.get(entry.task, {})
+        for temperature in sorted(mine.keys() & theirs.keys(), key=float):
+            for metric in mine[temperature]:
+                if metric in theirs[temperature] and _same_maker(metric, first, second):
+                    yield entry.task, entry.role, float(temperature), metric
+
+
+def _same_maker(metric: str, first: Scores, second: Scores) -> bool:
+    """Whether a metric was made by the same judge and encoder, as far as it needs them."""
+    if metric.startswith(OF_EMBEDDINGS) and first.identity.encoder != second.identity.encoder:
+        return False
+    # A gate of the same name as the judge is that judge's: another version of it has other scores.
+    gated = first.identity.judge is not None and metric.endswith(f"_{first.identity.judge}")
+    another_version = first.identity.judge == second.identity.judge and _judge(first) != _judge(second)
+    return not (metric.startswith(WIN_RATE) and _judge(first) != _judge(second)) and not (gated and another_version)
+
+
+class _Values(NamedTuple):
+    """Values of both runs on the prompts where both have one, and how many prompts have not."""
+
+    first: Floats
+    second: Floats
+    dropped: int
+
+    @property
+    def differences(self) -> Floats:
+        """Second minus first; equal ones stay equal, though the values were subtracted in binary."""
+        return np.round(self.second - self.first, DECIMALS)
+
+
+def _values(first: Scores, second: Scores, task: str, temperature: float, metric: str) -> _Values:
+    mine, theirs = (
+        dict(zip(run.doc_ids[task], run.per_prompt[task][str(temperature)][metric], strict=True))
+        for run in (first, second)
+    )
+    every = dict.fromkeys([*mine, *theirs])
+    both = [(a, b) for doc_id in every if (a := mine.get(doc_id)) is not None and (b := theirs.get(doc_id)) is not None]
+    values = np.array(both, dtype=np.float64).reshape(-1, 2)
+    return _Values(values[:, 0], values[:, 1], len(every) - len(both))
+
+
+def _paired(metric: str, task: str, role: str, temperature: float, values: _Values) -> Comparison:
+    return Comparison(
+        metric=metric,
+        task=task,
+        role=role,
+        temperature=temperature,
+        first=float(values.first.mean()),
+        second=float(values.second.mean()),
+        n=len(values.first),
+        dropped=values.dropped,
+        **_tested(paired_t(values.second, values.first)),
+    )
+
+
+def _gap(metric: str, temperature: float, inside: _Values, outside: _Values) -> Comparison:
+    return Comparison(
+        metric=metric,
+        task="",
+        role="gap",
+        temperature=temperature,
+        first=float(inside.first.mean() - outside.first.mean()),
+        second=float(inside.second.mean() - outside.second.mean()),
+        n=len(inside.first) + len(outside.first),
+        dropped=inside.dropped + outside.dropped,
+        **_tested(welch(inside.differences, outside.differences)),
+    )
+
+
+def _tested(found: Difference) -> dict[str, Any]:
+    return {
+        **{"difference": found.estimate, "interval": found.interval},
+        **{"p_value": found.p_value, "adjusted_p": None},  # until the whole family is there
+    }
+
+
+def _adjusted(compared: Sequence[Comparison]) -> list[Comparison]:
+    tested = iter(holm([one.p_value for one in compared if one.p_value is not None]).tolist())
+    return [one if one.p_value is None else replace(one, adjusted_p=next(tested)) for one in compared]
+
+
+def _refuse_strangers(first: Scores, second: Scores) -> None:
+    mine, theirs = _what_must_be_equal(first.identity), _what_must_be_equal(second.identity)
+    for field in [*mine, *(theirs.keys() - mine.keys())]:
+        if mine.get(field) != theirs.get(field):
+            raise UserError(
+                f"runs {first.name!r} and {second.name!r} cannot be compared: {field} differs "
+                f"({mine.get(field)!r} against {theirs.get(field)!r})"
+            )
+
+
+def _what_must_be_equal(identity: Identity) -> dict[str, object]:
+    """Flatten an identity, less judge and encoder (see `left_out`), seed (the model's own) and temperatures."""
+    fields: dict[str, object] = {"suite": identity.suite}
+    for task in identity.tasks:
+        fields |= {f"tasks.{task.task}.{name}": value for name, value in task.model_dump().items()}
+    fields["sampling"] = None if identity.sampling is None else "explicit"
+    if identity.sampling is not None:
+        rules = identity.sampling.model_dump(exclude={"seed", "temperatures"})
+        fields |= {f"sampling.{name}": value for name, value in rules.items()}
+    return fields
+
+
+def _judge(run: Scores) -> tuple[str | None, str | None]:
+    return run.identity.judge, run.identity.judge_sha256
+
+
+def _named(run: Scores) -> str:
+    name, sha256 = _judge(run)
+    return "no judge" if name is None else f"{name} ({(sha256 or 'version not known')[:8]})"
+
+
+def _title(metric: str) -> str:
+    try:
+        return catalogued(metric).title
+    except KeyError:
+        return metric
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -1,0 +1,652 @@
+"""A chat model behind an OpenAI-compatible server as a judge: what is paid for is kept, and asked once.
+
+How it differs from alpaca_eval's annotator: every fault that may pass is tried again, not rate limits alone; a reply
+that could not be read is asked for again, kept and counted; a verdict is on disk within a second; what failed is asked
+again on the next run, and what was answered is not; and spending has a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from benchmark.errors import UserError
+from benchmark.judging.config import ChatConfig, Price
+from benchmark.judging.judge import Pair, Write
+from benchmark.judging.question import Question, about_tokens, answered_before, missing_orders, size_of
+from benchmark.judging.replies import TOP_LOGPROBS, NoReplyError, UnreadableError, preference_of, raw_of, tokens_of
+from benchmark.records import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPENAI = "https://api.openai.com/v1"
+STRICT_HOSTS = ("api.openai.com", ".openai.azure.com")
+"""They want a key, and know the token limit by its newer name."""
+NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+"""Codes of a 429 that waiting does not mend."""
+TOO_LARGE = "request too large"
+"""In the message of a 429 on one question that is over the limit by itself."""
+HOPELESS = {401: "the key is refused", 402: "no credit", 403: "access is refused", 404: "no such model or address"}
+"""Statuses that the next question would get as well."""
+PASSING = {408, 409, 425, 429}
+"""Statuses below 500 that another attempt may not get."""
+SHORTEST_SECRET = 8
+"""A shorter key, such as ``none`` or ``EMPTY``, is no secret, and may be a word of an honest reply."""
+FIRST_TOKENS_A_BYTE = 0.5
+"""Assumed of prompts before enough replies were counted: twice what English has."""
+MEASURED = 20
+"""Replies after which the highest count so far is believed."""
+MARGIN = 1.05
+"""On that count."""
+SLOWEST = 10
+"""Completion tokens a second that no server is slower than."""
+
+
+class Pace(NamedTuple):
+    """How patient a judge is, in seconds and attempts."""
+
+    attempts: int = 8
+    """Of one question, as long as it fails; and pauses for a rate limit with no answer between them."""
+    readings: int = 3
+    """Replies to one question, as long as none can be read."""
+    hopeless: int = 20
+    """Questions in a row that fail for good, with none answered, until the judge gives up."""
+    first_pause: float = 0.5
+    longest_pause: float = 60.0
+    """Pauses double from the first to the longest."""
+    longest_asked: float = 120.0
+    """A server that asks for a longer pause is not waited for longer."""
+    timeout: float = 60.0
+    """Of one request, besides the time to write its tokens."""
+    batch: int = 256
+    batch_seconds: float = 0.5
+    """Verdicts are written when there are so many, or the first has waited so long."""
+
+
+class Plan(NamedTuple):
+    """What judging would take, estimated: no tokenizer is loaded and nothing is sent."""
+
+    pairs: int
+    ties: int
+    """Pairs of identical texts, which tie without a call."""
+    calls: int
+    prompt_tokens: int
+    """From the length of the prompts, as for English."""
+    completion_tokens: int
+    """At most."""
+    cost: float | None
+    """US dollars; None = the judge has no price."""
+
+
+class ChatJudge:
+    """Asks a chat model which of two texts is better.
+
+    The key is read from ``OPENAI_API_KEY`` and goes nowhere but to the server; servers other than OpenAI's need none.
+    Identical texts tie without a call. Each order of a pair is one question; a preference is the mean over the orders.
+
+    Parameters
+    ----------
+    config
+        Which model, what it is asked, and how its replies are read.
+    base_url
+        The server (``http://HOST:PORT/v1``); None = the configuration's, else that of ``OPENAI_BASE_URL``, else
+        OpenAI's own.
+    concurrency
+        Requests in the air at once.
+    max_cost
+        US dollars that one call of `judge` may spend; None = no limit. Requests in the air count with the most that
+        they may cost, and those whose reply was lost as if they had been answered.
+    pace
+        How patient it is.
+
+    Raises
+    ------
+    UserError
+        If the template is none, the address is none, or ``max_cost`` is set and the judge has no price.
+    """
+
+    def __init__(
+        self,
+        config: ChatConfig,
+        *,
+        base_url: str | None = None,
+        concurrency: int = 32,
+        max_cost: float | None = None,
+        pace: Pace = Pace(),  # noqa: B008 - it is immutable
+    ) -> None:
+        self.config, self.concurrency, self.max_cost, self.pace = config, concurrency, max_cost, pace
+        self.question = Question(config)
+        self.base_url = _base_url(base_url or config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+        self.host = urlsplit(self.base_url).hostname or ""
+        self.strict = self.host.endswith(STRICT_HOSTS)
+        if concurrency < 1:
+            raise UserError(f"judge {config.judge}: concurrency must be 1 or more, not {concurrency}")
+        if max_cost is not None and not (math.isfinite(max_cost) and max_cost > 0):
+            raise UserError(f"judge {config.judge}: max_cost must be dollars above 0, not {max_cost}")
+        if max_cost is not None and config.price is None:
+            raise UserError(
+                f"judge {config.judge} has no price, so no --max-cost can be kept; add `price:` to a .yaml file of it"
+            )
+
+    def plan(self, pairs: Sequence[Pair]) -> Plan:
+        """Estimate what `judge` would ask for; orders that an earlier attempt was answered in are not counted.
+
+        Raises
+        ------
+        UserError
+            If the judge is not made for a pair's task, or its template fails on it.
+        """
+        ties = sum(_identical(pair) for pair in pairs)
+        asked = [
+            about_tokens(self.question.messages(pair, order))
+            for pair in pairs
+            if not _identical(pair)
+            for order in missing_orders(self.config, pair)
+        ]
+        completion = len(asked) * self.config.max_tokens
+        price = self.config.price
+        cost = None if price is None else price.of(sum(asked), completion)
+        return Plan(len(pairs), ties, len(asked), sum(asked), completion, cost)
+
+    def judge(self, pairs: Sequence[Pair], write: Write) -> None:
+        """Ask about every pair and write what comes, at least twice a second while something does.
+
+        A question whose fault does not pass, or whose replies cannot be read, makes a failed verdict, which keeps what
+        the other order was told. Whatever ends the judging, an interrupt as well, what was answered is written first.
+
+        Raises
+        ------
+        UserError
+            If the judge cannot go on: no credit, a key or model that is refused, a rate limit that does not pass,
+            many failures in a row, or ``max_cost`` reached.
+        """
+        self.question.check(pairs)
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not key and self.strict:
+            raise UserError(f"judge {self.config.judge}: no key; set OPENAI_API_KEY in the environment")
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"judge {self.config.judge}: OPENAI_API_KEY has a character that no key has")
+        asking = _Asking(self, pairs, _Writer(write, self.pace), _scrubber(key))
+        try:
+            asyncio.run(asking.run(key))
+        except BaseException:
+            asking.finish("interrupted")
+            raise
+        asking.finish(asking.stopped_by)
+        if asking.stopped_by is not None:
+            raise UserError(
+                f"judge {self.config.judge} at {self.host}: {asking.stopped_by}; {asking.judged} of {len(pairs)} pairs "
+                f"judged{asking.money}; the same command goes on"
+            )
+
+    def fields(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+        """Write the body of a request: fields of OpenAI's protocol alone."""
+        limit = "max_completion_tokens" if self.strict else "max_tokens"
+        logprobs = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.config.verdict == "logprobs" else {}
+        return {
+            "model": self.config.model,
+            "messages": messages,
+            "temperature": self.config.temperature,
+            limit: self.config.max_tokens,
+            **logprobs,
+        }
+
+
+class _StoppedError(Exception):
+    """The judge does not go on; nothing is wrong with this question."""
+
+
+class _FailedError(Exception):
+    """A question has no answer; the message is the verdict's error."""
+
+
+class _RefusedError(Exception):
+    """The server wants nothing to do with this question; it may be too long."""
+
+
+class _FaultError(Exception):
+    """An attempt failed in a way that may pass.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    after
+        Seconds that the server asks to wait, if it does.
+    billed
+        Whether the server may have answered, and count it.
+    limited
+        Whether it is a rate limit, which is everybody's.
+    """
+
+    def __init__(self, message: str, *, after: float | None = None, billed: bool = False, limited: bool = False):
+        self.after, self.billed, self.limited = after, billed, limited
+        super().__init__(message)
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A pair that is being asked about, with the replies of this run."""
+
+    pair: Pair
+    orders: list[float | None]
+    unanswered: int
+    raw: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+
+    def verdict(self, unfinished: str | None = None) -> Verdict:
+        error = self.error or unfinished
+        known = [order for order in self.orders if order is not None]
+        return _verdict(
+            self.pair,
+            preference=None if error is not None else sum(known) / len(known),
+            orders=tuple(self.orders),
+            raw=tuple(self.raw),
+            calls=len(self.raw),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            error=error,
+        )
+
+
+class _Writer:
+    """Hands verdicts to a `Write` in batches, on one thread of its own: a disk that is slow holds up no request."""
+
+    def __init__(self, write: Write, pace: Pace) -> None:
+        self._write, self._pace = write, pace
+        self._thread = ThreadPoolExecutor(1, "verdicts")
+        self._waiting: list[Verdict] = []
+        self._error: BaseException | None = None
+
+    def add(self, verdict: Verdict) -> None:
+        """Take a verdict, to be written soon."""
+        self._waiting.append(verdict)
+        if len(self._waiting) >= self._pace.batch:
+            self.flush()
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(self._pace.batch_seconds, self.flush)
+
+    def flush(self) -> None:
+        """Begin to write what is there."""
+        if self._waiting:
+            self._thread.submit(self._write_batch, self._waiting)
+            self._waiting = []
+
+    @property
+    def failed(self) -> bool:
+        """Whether a batch could not be written; no other is written after it."""
+        return self._error is not None
+
+    def finish(self, verdicts: list[Verdict]) -> None:
+        """Write the rest and wait for it; raises what writing raised."""
+        self._waiting.extend(verdicts)
+        self.flush()
+        self._thread.shutdown(wait=True)
+        if self._error is not None:
+            raise self._error
+
+    def _write_batch(self, verdicts: list[Verdict]) -> None:
+        if self._error is None:
+            try:
+                self._write(verdicts)
+            except BaseException as error:
+                self._error = error
+
+
+class _Purse:
+    """Keeps spending within a limit: what was spent, and the most that what is in the air may cost."""
+
+    def __init__(self, limit: float | None, price: Price | None, max_tokens: int) -> None:
+        self._limit, self._price, self._max_tokens = limit, price, max_tokens
+        self._spent, self._reserved = [0, 0], [0, 0]
+        self._highest, self._counted = 0.0, 0
+        self.in_flight = 0
+
+    @property
+    def spent(self) -> float | None:
+        """Dollars, None if there is no price."""
+        return None if self._price is None else self._price.of(*self._spent)
+
+    def take(self, size: int) -> tuple[int, int] | None:
+        """Reserve tokens for a prompt of so many bytes; None if they might cost more than there is."""
+        a_byte = FIRST_TOKENS_A_BYTE if self._counted < MEASURED else 0.0
+        tokens = (math.ceil(size * max(a_byte, self._highest * MARGIN)), self._max_tokens)
+        if self._limit is not None and self._price is not None:
+            sums = (a + b + c for a, b, c in zip(self._spent, self._reserved, tokens, strict=True))
+            if self._price.of(*sums) > self._limit:
+                return None
+        self._add(self._reserved, tokens, 1)
+        self.in_flight += 1
+        return tokens
+
+    def give_back(self, reserved: tuple[int, int], used: tuple[int, int], size: int, *, counted: bool) -> None:
+        """Replace a reservation by what was used; ``counted`` if the server told so."""
+        self._add(self._reserved, reserved, -1)
+        self._add(self._spent, used, 1)
+        self.in_flight -= 1
+        if counted:
+            self._counted += 1
+            self._highest = max(self._highest, used[0] / max(size, 1))
+
+    @staticmethod
+    def _add(account: list[int], tokens: tuple[int, int], sign: int) -> None:
+        for place, amount in enumerate(tokens):
+            account[place] += sign * amount
+
+
+class _Asking:
+    """One pass over the pairs: workers that share a queue, a pause and a purse."""
+
+    def __init__(self, judge: ChatJudge, pairs: Sequence[Pair], writer: _Writer, scrub: Callable[[str], str]) -> None:
+        self.config, self.pace, self._judge, self._scrub, self._writer = judge.config, judge.pace, judge, scrub, writer
+        self.stopped_by: str | None = None
+        self.judged = 0
+        # What never failed comes first: questions that always fail keep nobody waiting.
+        self._queue = self._questions(sorted(pairs, key=lambda pair: pair.before is not None))
+        self._open: dict[str, _Open] = {}
+        self._purse = _Purse(judge.max_cost, judge.config.price, judge.config.max_tokens)
+        self._failed_in_a_row = 0
+        self._pauses_in_a_row, self._pause_until, self._next_pause_from = 0, 0.0, 0.0
+
+    @property
+    def money(self) -> str:
+        """What was spent, for a message."""
+        return "" if (spent := self._purse.spent) is None else f", ${spent:.4f} spent"
+
+    async def run(self, key: str) -> None:
+        """Ask until all is answered or nothing more can be."""
+        from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
+
+        self._stop_event, self._freed = asyncio.Event(), asyncio.Event()
+        self._timeout = self.pace.timeout + self.config.max_tokens / SLOWEST
+        # The default keeps at most 100 connections open for the next request.
+        limits = type(DEFAULT_CONNECTION_LIMITS)(
+            max_connections=self._judge.concurrency, max_keepalive_connections=self._judge.concurrency
+        )
+        async with AsyncOpenAI(
+            api_key=key or "none",  # never an empty one: the client would look for another in the environment
+            base_url=self._judge.base_url,
+            max_retries=0,
+            timeout=self._timeout,
+            http_client=DefaultAsyncHttpxClient(limits=limits, timeout=self._timeout),
+        ) as client:
+            self._create: Any = client.chat.completions.with_raw_response.create
+            workers = [asyncio.create_task(self._work()) for _ in range(self._judge.concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    def finish(self, reason: str | None) -> None:
+        """Write all that is not written: of pairs half answered, what was answered and what replies came."""
+        halves = [opened for opened in self._open.values() if opened.raw]
+        self._open.clear()
+        self._writer.finish([opened.verdict(f"not finished: {reason}") for opened in halves])
+
+    def _questions(self, pairs: Sequence[Pair]) -> Iterator[tuple[_Open, int]]:
+        for pair in pairs:
+            missing = () if _identical(pair) else missing_orders(self.config, pair)
+            if not missing:
+                self._judged(_tie(pair) if _identical(pair) else _Open(pair, list(answered_before(pair)), 0).verdict())
+                continue
+            opened = self._open[pair.key] = _Open(pair, list(answered_before(pair)), len(missing))
+            for order in missing:
+                yield opened, order
+
+    async def _work(self) -> None:
+        with contextlib.suppress(_StoppedError):
+            while not self._stop_event.is_set() and (question := next(self._queue, None)) is not None:
+                await self._answer(*question)
+
+    async def _answer(self, opened: _Open, order: int) -> None:
+        try:
+            opened.orders[order] = await self._ask(opened, order)
+            self._failed_in_a_row = 0
+        except _FailedError as error:
+            opened.error = opened.error or str(error)
+        opened.unanswered -= 1
+        if not opened.unanswered:
+            del self._open[opened.pair.key]
+            self._judged(opened.verdict())
+
+    def _judged(self, verdict: Verdict) -> None:
+        self._writer.add(verdict)
+        self.judged += verdict.preference is not None
+        if self._writer.failed:
+            self._stop("the log cannot be written")
+
+    async def _ask(self, opened: _Open, order: int) -> float:
+        """Ask one question until a reply can be read."""
+        messages = self._judge.question.messages(opened.pair, order)
+        size, fields = size_of(messages), self._judge.fields(messages)
+        name = f"{opened.pair.key} {order}"
+        faults = unreadable = pauses = 0
+        while True:
+            reserved = await self._may_send(size, f"{name} {pauses}")
+            used, counted, sent = (0, 0), False, time.monotonic()
+            fault: _FaultError | None = None
+            try:
+                body = await self._send(fields)
+                raw = raw_of(body, order, self._scrub)
+                used, counted = (reserved, False) if (tokens := tokens_of(body)) is None else (tokens, True)
+            except (_FaultError, NoReplyError) as error:
+                fault = error if isinstance(error, _FaultError) else _FaultError(str(error), billed=True)
+                used = reserved if fault.billed else used
+            except _RefusedError as error:
+                raise self._given_up(str(error), counts=opened.pair.before is None) from None
+            finally:
+                self._purse.give_back(reserved, used, size, counted=counted)
+                self._freed.set()
+            if fault is not None and fault.limited:
+                pauses += 1
+                self._pause(sent, fault)
+            elif fault is not None:
+                faults += 1
+                if faults >= self.pace.attempts:
+                    raise self._given_up(f"{fault}, {faults} times", counts=True)
+                await self._sleep(max(self._back_off(name, faults), fault.after or 0.0))
+            else:
+                opened.raw.append(raw)
+                if counted:
+                    opened.prompt_tokens += used[0]
+                    opened.completion_tokens += used[1]
+                self._pauses_in_a_row = 0
+                try:
+                    return preference_of(raw, self.config)
+                except UnreadableError as error:
+                    unreadable += 1
+                    if unreadable >= self.pace.readings:
+                        raise self._given_up(
+                            f"{error} ({unreadable} replies)", counts=opened.pair.before is None
+                        ) from None
+
+    async def _send(self, fields: Mapping[str, Any]) -> Any:
+        """Make one attempt: the decoded JSON of a reply.
+
+        Raises
+        ------
+        _FaultError
+            If another attempt may do better.
+        _RefusedError
+            If this question gets no answer.
+        _StoppedError
+            If every question would be.
+        """
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
+        try:
+            async with asyncio.timeout(self._timeout):
+                # Further fields are sent as they are; its walk through typed ones is a fifth of the client's work.
+                response = await self._create(model=self.config.model, messages=(), extra_body=fields)
+        except TimeoutError:
+            raise _FaultError("no reply in time", billed=True) from None
+        except APIStatusError as error:
+            raise self._refusal(error.status_code, error.response.headers, error.body, error.message) from None
+        except APIConnectionError as error:  # a time-out is one as well
+            cause = error.__cause__ or error
+            raise _FaultError(self._line(f"{type(cause).__name__}: {cause}"), billed=True) from None
+        except (OpenAIError, ValueError) as error:
+            raise _FaultError(self._line(f"{type(error).__name__}: {error}"), billed=True) from None
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError):
+            raise _FaultError("the server's reply is not JSON", billed=True) from None
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: Any, message: str) -> Exception:
+        """Tell what a status other than 200 means for the question, or for all of them."""
+        error = body.get("error", body) if isinstance(body, dict) else body
+        told = error if isinstance(error, dict) else {}
+        code = {value for name in ("code", "type") if isinstance(value := told.get(name), str)}
+        said = told.get("message") if isinstance(told.get("message"), str) else message
+        line = self._line(f"HTTP {status}: {said}")
+        if status in HOPELESS or (status == 429 and code & NO_CREDIT):
+            return self._stop(f"{HOPELESS.get(status, 'no credit')} ({line})")
+        if status == 429 and TOO_LARGE in line.casefold():
+            return _RefusedError(line)
+        if status >= 500 or status < 400 or status in PASSING:
+            return _FaultError(line, after=_asked_pause(headers, self.pace.longest_asked), limited=status == 429)
+        return _RefusedError(line)
+
+    async def _may_send(self, size: int, name: str) -> tuple[int, int]:
+        """Wait for pauses to end and for money to be free; returns the tokens reserved."""
+        while True:
+            if self._stop_event.is_set():
+                raise _StoppedError
+            if (pause := self._pause_until - time.monotonic()) > 0:
+                # Not all at once, or the limit is hit again.
+                await self._sleep(pause * (1 + _share(name) / 4))
+            elif (reserved := self._purse.take(size)) is not None:
+                return reserved
+            elif not self._purse.in_flight:
+                raise self._stop(f"stopped at --max-cost {self._judge.max_cost}")
+            else:
+                self._freed.clear()
+                await self._freed.wait()
+
+    def _pause(self, sent: float, fault: _FaultError) -> None:
+        """Pause everybody for a rate limit; refusals of what was sent before the pause are of the same one."""
+        now = time.monotonic()
+        asked = fault.after or 0.0
+        if sent < self._next_pause_from:
+            self._pause_until = max(self._pause_until, now + asked)
+            return
+        self._pauses_in_a_row += 1
+        if self._pauses_in_a_row > self.pace.attempts:
+            raise self._stop(f"nothing was answered between {self.pace.attempts} pauses ({fault})")
+        self._pause_until = now + max(asked, self._back_off("rate limit", self._pauses_in_a_row))
+        self._next_pause_from = self._pause_until
+
+    def _given_up(self, message: str, *, counts: bool) -> _FailedError:
+        """Fail one question; after many in a row the judge stops."""
+        if counts:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= self.pace.hopeless:
+                self._stop(f"{self._failed_in_a_row} questions in a row failed ({message})")
+        return _FailedError(message)
+
+    def _stop(self, reason: str) -> _StoppedError:
+        """Send nothing more; what is in the air comes in."""
+        self.stopped_by = self.stopped_by or reason
+        self._stop_event.set()
+        self._freed.set()
+        return _StoppedError(reason)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but not longer than the judge goes on."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_event.wait(), seconds)
+
+    def _back_off(self, name: str, attempt: int) -> float:
+        """Half to all of a pause that doubles with every attempt."""
+        pause = min(self.pace.longest_pause, self.pace.first_pause * 2.0 ** (attempt - 1))
+        return pause * (1 + _share(f"{name} {attempt}")) / 2
+
+    def _line(self, text: str) -> str:
+        line = " ".join(self._scrub(text).encode("utf-8", "replace").decode().split())
+        return line if len(line) <= 300 else line[:299] + "…"
+
+
+def _identical(pair: Pair) -> bool:
+    return pair.sample.text == pair.reference
+
+
+def _tie(pair: Pair) -> Verdict:
+    return _verdict(pair, preference=0.5)
+
+
+def _verdict(pair: Pair, **told: Any) -> Verdict:
+    sample = pair.sample
+    return Verdict(
+        task=sample.task,
+        doc_id=sample.doc_id,
+        temperature=sample.temperature,
+        index=sample.index,
+        key=pair.key,
+        length=len(sample.text),
+        reference_length=len(pair.reference),
+        **told,
+    )
+
+
+def _share(name: str) -> float:
+    """A number in [0, 1) that the name decides: jitter that no global state knows of."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+
+
+def _asked_pause(headers: Mapping[str, str], longest: float) -> float | None:
+    """Seconds that a server asks to wait, at most ``longest``; None if it asks for nothing that can be read.
+
+    ``retry-after-ms`` has milliseconds; ``Retry-After`` has seconds or an HTTP date.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        if (text := headers.get(name)) is None:
+            continue
+        try:
+            seconds = float(text) / unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(text).timestamp() - time.time()
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if not math.isnan(seconds):
+            return min(max(seconds, 0.0), longest)
+    return None
+
+
+def _scrubber(key: str) -> Callable[[str], str]:
+    """Take the key out of texts, also as JSON spells it."""
+    if len(key) < SHORTEST_SECRET:
+        return str
+    spelled = {key, json.dumps(key)[1:-1], json.dumps(json.dumps(key)[1:-1])[1:-1]}
+    pattern = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))
+    return lambda text: pattern.sub("[key]", text)
+
+
+def _base_url(url: str) -> str:
+    """Check an address and take off the endpoint, which the client adds."""
+    form = "base_url must be of the form http://HOST:PORT/v1"
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        there = False
+    if not there or re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise UserError(form)
+    return url.rstrip("/").removesuffix("/chat/completions")

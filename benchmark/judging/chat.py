@@ -10,47 +10,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from benchmark.errors import UserError
-from benchmark.judging.config import ChatConfig, Price
+from benchmark.judging.budget import Purse
+from benchmark.judging.config import ChatConfig
 from benchmark.judging.judge import Pair, Write
 from benchmark.judging.question import Question, about_tokens, answered_before, missing_orders, size_of
 from benchmark.judging.replies import TOP_LOGPROBS, NoReplyError, UnreadableError, preference_of, raw_of, tokens_of
+from benchmark.judging.server import (
+    OPENAI,
+    STRICT_HOSTS,
+    FaultError,
+    HopelessError,
+    RefusedError,
+    checked_url,
+    connected,
+    scrubber,
+)
+from benchmark.judging.writer import Writer
 from benchmark.records import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
-OPENAI = "https://api.openai.com/v1"
-STRICT_HOSTS = ("api.openai.com", ".openai.azure.com")
-"""They want a key, and know the token limit by its newer name."""
-NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-"""Codes of a 429 that waiting does not mend."""
-TOO_LARGE = "request too large"
-"""In the message of a 429 on one question that is over the limit by itself."""
-HOPELESS = {401: "the key is refused", 402: "no credit", 403: "access is refused", 404: "no such model or address"}
-"""Statuses that the next question would get as well."""
-PASSING = {408, 409, 425, 429}
-"""Statuses below 500 that another attempt may not get."""
-SHORTEST_SECRET = 8
-"""A shorter key, such as ``none`` or ``EMPTY``, is no secret, and may be a word of an honest reply."""
-FIRST_TOKENS_A_BYTE = 0.5
-"""Assumed of prompts before enough replies were counted: twice what English has."""
-MEASURED = 20
-"""Replies after which the highest count so far is believed."""
-MARGIN = 1.05
-"""On that count."""
 SLOWEST = 10
 """Completion tokens a second that no server is slower than."""
 
@@ -129,7 +118,7 @@ class ChatJudge:
     ) -> None:
         self.config, self.concurrency, self.max_cost, self.pace = config, concurrency, max_cost, pace
         self.question = Question(config)
-        self.base_url = _base_url(base_url or config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+        self.base_url = checked_url(base_url or config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.host = urlsplit(self.base_url).hostname or ""
         self.strict = self.host.endswith(STRICT_HOSTS)
         if concurrency < 1:
@@ -179,7 +168,9 @@ class ChatJudge:
             raise UserError(f"judge {self.config.judge}: no key; set OPENAI_API_KEY in the environment")
         if not (key.isascii() and key.isprintable()):
             raise UserError(f"judge {self.config.judge}: OPENAI_API_KEY has a character that no key has")
-        asking = _Asking(self, pairs, _Writer(write, self.pace), _scrubber(key))
+        asking = _Asking(
+            self, pairs, Writer(write, batch=self.pace.batch, seconds=self.pace.batch_seconds), scrubber(key)
+        )
         try:
             asyncio.run(asking.run(key))
         except BaseException:
@@ -213,30 +204,6 @@ class _FailedError(Exception):
     """A question has no answer; the message is the verdict's error."""
 
 
-class _RefusedError(Exception):
-    """The server wants nothing to do with this question; it may be too long."""
-
-
-class _FaultError(Exception):
-    """An attempt failed in a way that may pass.
-
-    Parameters
-    ----------
-    message
-        What happened.
-    after
-        Seconds that the server asks to wait, if it does.
-    billed
-        Whether the server may have answered, and count it.
-    limited
-        Whether it is a rate limit, which is everybody's.
-    """
-
-    def __init__(self, message: str, *, after: float | None = None, billed: bool = False, limited: bool = False):
-        self.after, self.billed, self.limited = after, billed, limited
-        super().__init__(message)
-
-
 @dataclass(slots=True, eq=False)
 class _Open:
     """A pair that is being asked about, with the replies of this run."""
@@ -264,102 +231,17 @@ class _Open:
         )
 
 
-class _Writer:
-    """Hands verdicts to a `Write` in batches, on one thread of its own: a disk that is slow holds up no request."""
-
-    def __init__(self, write: Write, pace: Pace) -> None:
-        self._write, self._pace = write, pace
-        self._thread = ThreadPoolExecutor(1, "verdicts")
-        self._waiting: list[Verdict] = []
-        self._error: BaseException | None = None
-
-    def add(self, verdict: Verdict) -> None:
-        """Take a verdict, to be written soon."""
-        self._waiting.append(verdict)
-        if len(self._waiting) >= self._pace.batch:
-            self.flush()
-        elif len(self._waiting) == 1:
-            asyncio.get_running_loop().call_later(self._pace.batch_seconds, self.flush)
-
-    def flush(self) -> None:
-        """Begin to write what is there."""
-        if self._waiting:
-            self._thread.submit(self._write_batch, self._waiting)
-            self._waiting = []
-
-    @property
-    def failed(self) -> bool:
-        """Whether a batch could not be written; no other is written after it."""
-        return self._error is not None
-
-    def finish(self, verdicts: list[Verdict]) -> None:
-        """Write the rest and wait for it; raises what writing raised."""
-        self._waiting.extend(verdicts)
-        self.flush()
-        self._thread.shutdown(wait=True)
-        if self._error is not None:
-            raise self._error
-
-    def _write_batch(self, verdicts: list[Verdict]) -> None:
-        if self._error is None:
-            try:
-                self._write(verdicts)
-            except BaseException as error:
-                self._error = error
-
-
-class _Purse:
-    """Keeps spending within a limit: what was spent, and the most that what is in the air may cost."""
-
-    def __init__(self, limit: float | None, price: Price | None, max_tokens: int) -> None:
-        self._limit, self._price, self._max_tokens = limit, price, max_tokens
-        self._spent, self._reserved = [0, 0], [0, 0]
-        self._highest, self._counted = 0.0, 0
-        self.in_flight = 0
-
-    @property
-    def spent(self) -> float | None:
-        """Dollars, None if there is no price."""
-        return None if self._price is None else self._price.of(*self._spent)
-
-    def take(self, size: int) -> tuple[int, int] | None:
-        """Reserve tokens for a prompt of so many bytes; None if they might cost more than there is."""
-        a_byte = FIRST_TOKENS_A_BYTE if self._counted < MEASURED else 0.0
-        tokens = (math.ceil(size * max(a_byte, self._highest * MARGIN)), self._max_tokens)
-        if self._limit is not None and self._price is not None:
-            sums = (a + b + c for a, b, c in zip(self._spent, self._reserved, tokens, strict=True))
-            if self._price.of(*sums) > self._limit:
-                return None
-        self._add(self._reserved, tokens, 1)
-        self.in_flight += 1
-        return tokens
-
-    def give_back(self, reserved: tuple[int, int], used: tuple[int, int], size: int, *, counted: bool) -> None:
-        """Replace a reservation by what was used; ``counted`` if the server told so."""
-        self._add(self._reserved, reserved, -1)
-        self._add(self._spent, used, 1)
-        self.in_flight -= 1
-        if counted:
-            self._counted += 1
-            self._highest = max(self._highest, used[0] / max(size, 1))
-
-    @staticmethod
-    def _add(account: list[int], tokens: tuple[int, int], sign: int) -> None:
-        for place, amount in enumerate(tokens):
-            account[place] += sign * amount
-
-
 class _Asking:
     """One pass over the pairs: workers that share a queue, a pause and a purse."""
 
-    def __init__(self, judge: ChatJudge, pairs: Sequence[Pair], writer: _Writer, scrub: Callable[[str], str]) -> None:
+    def __init__(self, judge: ChatJudge, pairs: Sequence[Pair], writer: Writer, scrub: Callable[[str], str]) -> None:
         self.config, self.pace, self._judge, self._scrub, self._writer = judge.config, judge.pace, judge, scrub, writer
         self.stopped_by: str | None = None
         self.judged = 0
         # What never failed comes first: questions that always fail keep nobody waiting.
         self._queue = self._questions(sorted(pairs, key=lambda pair: pair.before is not None))
         self._open: dict[str, _Open] = {}
-        self._purse = _Purse(judge.max_cost, judge.config.price, judge.config.max_tokens)
+        self._purse = Purse(judge.max_cost, judge.config.price, judge.config.max_tokens)
         self._failed_in_a_row = 0
         self._pauses_in_a_row, self._pause_until, self._next_pause_from = 0, 0.0, 0.0
 
@@ -370,22 +252,16 @@ class _Asking:
 
     async def run(self, key: str) -> None:
         """Ask until all is answered or nothing more can be."""
-        from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
-
         self._stop_event, self._freed = asyncio.Event(), asyncio.Event()
-        self._timeout = self.pace.timeout + self.config.max_tokens / SLOWEST
-        # The default keeps at most 100 connections open for the next request.
-        limits = type(DEFAULT_CONNECTION_LIMITS)(
-            max_connections=self._judge.concurrency, max_keepalive_connections=self._judge.concurrency
-        )
-        async with AsyncOpenAI(
-            api_key=key or "none",  # never an empty one: the client would look for another in the environment
-            base_url=self._judge.base_url,
-            max_retries=0,
-            timeout=self._timeout,
-            http_client=DefaultAsyncHttpxClient(limits=limits, timeout=self._timeout),
-        ) as client:
-            self._create: Any = client.chat.completions.with_raw_response.create
+        async with connected(
+            self._judge.base_url,
+            key,
+            self.config.model,
+            concurrency=self._judge.concurrency,
+            timeout=self.pace.timeout + self.config.max_tokens / SLOWEST,
+            longest_asked=self.pace.longest_asked,
+            scrub=self._scrub,
+        ) as self._server:
             workers = [asyncio.create_task(self._work()) for _ in range(self._judge.concurrency)]
             try:
                 await asyncio.gather(*workers)
@@ -441,15 +317,17 @@ class _Asking:
         while True:
             reserved = await self._may_send(size, f"{name} {pauses}")
             used, counted, sent = (0, 0), False, time.monotonic()
-            fault: _FaultError | None = None
+            fault: FaultError | None = None
             try:
-                body = await self._send(fields)
+                body = await self._server.send(fields)
                 raw = raw_of(body, order, self._scrub)
                 used, counted = (reserved, False) if (tokens := tokens_of(body)) is None else (tokens, True)
-            except (_FaultError, NoReplyError) as error:
-                fault = error if isinstance(error, _FaultError) else _FaultError(str(error), billed=True)
+            except (FaultError, NoReplyError) as error:
+                fault = error if isinstance(error, FaultError) else FaultError(str(error), billed=True)
                 used = reserved if fault.billed else used
-            except _RefusedError as error:
+            except HopelessError as error:
+                raise self._stop(str(error)) from None
+            except RefusedError as error:
                 raise self._given_up(str(error), counts=opened.pair.before is None) from None
             finally:
                 self._purse.give_back(reserved, used, size, counted=counted)
@@ -477,53 +355,6 @@ class _Asking:
                             f"{error} ({unreadable} replies)", counts=opened.pair.before is None
                         ) from None
 
-    async def _send(self, fields: Mapping[str, Any]) -> Any:
-        """Make one attempt: the decoded JSON of a reply.
-
-        Raises
-        ------
-        _FaultError
-            If another attempt may do better.
-        _RefusedError
-            If this question gets no answer.
-        _StoppedError
-            If every question would be.
-        """
-        from openai import APIConnectionError, APIStatusError, OpenAIError
-
-        try:
-            async with asyncio.timeout(self._timeout):
-                # Further fields are sent as they are; its walk through typed ones is a fifth of the client's work.
-                response = await self._create(model=self.config.model, messages=(), extra_body=fields)
-        except TimeoutError:
-            raise _FaultError("no reply in time", billed=True) from None
-        except APIStatusError as error:
-            raise self._refusal(error.status_code, error.response.headers, error.body, error.message) from None
-        except APIConnectionError as error:  # a time-out is one as well
-            cause = error.__cause__ or error
-            raise _FaultError(self._line(f"{type(cause).__name__}: {cause}"), billed=True) from None
-        except (OpenAIError, ValueError) as error:
-            raise _FaultError(self._line(f"{type(error).__name__}: {error}"), billed=True) from None
-        try:
-            return json.loads(response.content)
-        except (ValueError, RecursionError):
-            raise _FaultError("the server's reply is not JSON", billed=True) from None
-
-    def _refusal(self, status: int, headers: Mapping[str, str], body: Any, message: str) -> Exception:
-        """Tell what a status other than 200 means for the question, or for all of them."""
-        error = body.get("error", body) if isinstance(body, dict) else body
-        told = error if isinstance(error, dict) else {}
-        code = {value for name in ("code", "type") if isinstance(value := told.get(name), str)}
-        said = told.get("message") if isinstance(told.get("message"), str) else message
-        line = self._line(f"HTTP {status}: {said}")
-        if status in HOPELESS or (status == 429 and code & NO_CREDIT):
-            return self._stop(f"{HOPELESS.get(status, 'no credit')} ({line})")
-        if status == 429 and TOO_LARGE in line.casefold():
-            return _RefusedError(line)
-        if status >= 500 or status < 400 or status in PASSING:
-            return _FaultError(line, after=_asked_pause(headers, self.pace.longest_asked), limited=status == 429)
-        return _RefusedError(line)
-
     async def _may_send(self, size: int, name: str) -> tuple[int, int]:
         """Wait for pauses to end and for money to be free; returns the tokens reserved."""
         while True:
@@ -540,7 +371,7 @@ class _Asking:
                 self._freed.clear()
                 await self._freed.wait()
 
-    def _pause(self, sent: float, fault: _FaultError) -> None:
+    def _pause(self, sent: float, fault: FaultError) -> None:
         """Pause everybody for a rate limit; refusals of what was sent before the pause are of the same one."""
         now = time.monotonic()
         asked = fault.after or 0.0
@@ -578,10 +409,6 @@ class _Asking:
         pause = min(self.pace.longest_pause, self.pace.first_pause * 2.0 ** (attempt - 1))
         return pause * (1 + _share(f"{name} {attempt}")) / 2
 
-    def _line(self, text: str) -> str:
-        line = " ".join(self._scrub(text).encode("utf-8", "replace").decode().split())
-        return line if len(line) <= 300 else line[:299] + "…"
-
 
 def _identical(pair: Pair) -> bool:
     return pair.sample.text == pair.reference
@@ -608,45 +435,3 @@ def _verdict(pair: Pair, **told: Any) -> Verdict:
 def _share(name: str) -> float:
     """A number in [0, 1) that the name decides: jitter that no global state knows of."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
-
-
-def _asked_pause(headers: Mapping[str, str], longest: float) -> float | None:
-    """Seconds that a server asks to wait, at most ``longest``; None if it asks for nothing that can be read.
-
-    ``retry-after-ms`` has milliseconds; ``Retry-After`` has seconds or an HTTP date.
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        if (text := headers.get(name)) is None:
-            continue
-        try:
-            seconds = float(text) / unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - time.time()
-            except (ValueError, TypeError, OverflowError):
-                continue
-        if not math.isnan(seconds):
-            return min(max(seconds, 0.0), longest)
-    return None
-
-
-def _scrubber(key: str) -> Callable[[str], str]:
-    """Take the key out of texts, also as JSON spells it."""
-    if len(key) < SHORTEST_SECRET:
-        return str
-    spelled = {key, json.dumps(key)[1:-1], json.dumps(json.dumps(key)[1:-1])[1:-1]}
-    pattern = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))
-    return lambda text: pattern.sub("[key]", text)
-
-
-def _base_url(url: str) -> str:
-    """Check an address and take off the endpoint, which the client adds."""
-    form = "base_url must be of the form http://HOST:PORT/v1"
-    try:
-        parts = urlsplit(url)
-        there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        there = False
-    if not there or re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise UserError(form)
-    return url.rstrip("/").removesuffix("/chat/completions")

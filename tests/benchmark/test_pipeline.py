@@ -106,7 +106,7 @@ def test_a_suite_without_judge_is_scored_without_win_rate_and_not_judged(data, t
     identity = run.manifest().identity
     assert (identity.judge, identity.judge_sha256) == (None, None)
     with pytest.raises(
-        UserError, match="summarisation@v1 has no judge of its own; give --judge, such as: .*summaries-gpt-4"
+        UserError, match=r"summarisation@v1 has no judge of its own; give --judge, such as: .*summaries-gpt-4"
     ):
         pipeline.judge(run)
     scores = pipeline.score(run)

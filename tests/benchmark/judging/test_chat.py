@@ -9,11 +9,12 @@ import pytest
 from judge_server import Answer, JudgeServer, as_json, chat_config, chat_pairs, completion
 
 from benchmark.errors import UserError
-from benchmark.judging.chat import ChatJudge, Pace, _asked_pause, _scrubber
+from benchmark.judging.chat import ChatJudge, Pace
 from benchmark.judging.config import Price
 from benchmark.judging.judge import Pair, judge_pairs
 from benchmark.judging.question import Question, orders_asked
 from benchmark.judging.replies import TOP_LOGPROBS
+from benchmark.judging.server import asked_pause, scrubber
 from benchmark.records import Prompt, Sample, Verdict
 from benchmark.runs import read_jsonl
 
@@ -222,12 +223,12 @@ def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch, tmp_path, capl
 
 
 def test_a_key_is_found_however_json_spells_it_and_a_short_one_is_no_secret():
-    scrub = _scrubber(KEY)
+    scrub = scrubber(KEY)
     for text in (KEY, json.dumps({"a": KEY}), json.dumps(json.dumps(KEY)), f"Bearer {KEY}{KEY}"):
         assert "planted" in text
         assert "planted" not in scrub(text)
     for short in ("", "A", "none", "EMPTY"):
-        assert _scrubber(short)("A none EMPTY") == "A none EMPTY"
+        assert scrubber(short)("A none EMPTY") == "A none EMPTY"
 
 
 def test_openai_needs_a_key_to_judge_and_none_to_plan(monkeypatch):
@@ -365,12 +366,12 @@ def test_a_limit_without_a_price_or_that_is_none_is_refused():
     ],
 )
 def test_a_server_is_waited_for_as_long_as_it_asks_within_bounds(headers, seconds):
-    assert _asked_pause(headers, 120.0) == seconds
+    assert asked_pause(headers, 120.0) == seconds
 
 
 def test_a_date_is_waited_for():
     soon = email.utils.formatdate(time.time() + 60, usegmt=True)
-    assert 30 < _asked_pause({"retry-after": soon}, 120.0) <= 60
+    assert 30 < asked_pause({"retry-after": soon}, 120.0) <= 60
 
 
 @pytest.mark.parametrize("header", [{"Retry_After": "0.3"}, {"retry_after_ms": "300"}])
@@ -389,9 +390,10 @@ def test_a_rate_limit_pauses_every_worker(header):
 
 
 def test_pauses_double_up_to_the_longest_and_are_the_same_every_time():
-    from benchmark.judging.chat import _Asking, _Writer
+    from benchmark.judging.chat import _Asking
+    from benchmark.judging.writer import Writer
 
-    asking = _Asking(ChatJudge(chat_config()), [], _Writer(lambda _: None, Pace()), str)
+    asking = _Asking(ChatJudge(chat_config()), [], Writer(lambda _: None, batch=1, seconds=1.0), str)
     pauses = [asking._back_off("k 0", attempt) for attempt in range(1, 12)]
     for attempt, pause in enumerate(pauses):
         assert min(60, 0.5 * 2**attempt) / 2 <= pause <= min(60, 0.5 * 2**attempt)

@@ -141,5 +141,5 @@ def test_the_key_holds_judge_prompt_reference_and_text():
 
 
 def test_an_unknown_judge_lists_the_known_ones():
-    with pytest.raises(UserError, match="no judge .gpt-9.; there are: .*, oracle, .* or give a .yaml file"):
+    with pytest.raises(UserError, match=r"no judge .gpt-9.; there are: .*, oracle, .* or give a .yaml file"):
         find_judge("gpt-9")

@@ -350,7 +350,7 @@ def list_(
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=max(Console().width, 160)).print(table)
 
 
 def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -376,7 +376,9 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from benchmark.judging.config import load_judge_configs
 
     configs = load_judge_configs().values()
-    return ("judge", "kind", "description"), [(config.judge, config.kind, config.description) for config in configs]
+    return ("judge", "kind", "judges", "description"), [
+        (config.judge, config.kind, config.workload, config.description) for config in configs
+    ]
 
 
 def _options(

@@ -11,7 +11,10 @@ from benchmark.cli_arguments import DataRoot, Device, RunFolder, Threads
 from benchmark.terminal import print_scores, print_table
 
 if TYPE_CHECKING:
+    from benchmark.judging.chat import Plan
+    from benchmark.judging.head_to_head import HeadToHead
     from benchmark.judging.report import JudgeReport
+    from benchmark.records import Estimate
 
 JudgeName = Annotated[
     str | None,
@@ -44,6 +47,7 @@ def judge(
     concurrency: Concurrency = 32,
     max_cost: MaxCost = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and price, and ask nothing.")] = False,
+    allow_missing: AllowMissing = False,
     device: Device = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -69,30 +73,17 @@ def judge(
     )
     other = Run(against) if against else None
     if dry_run:
-        rows = [
-            (task, f"{p.pairs:,}", f"{p.ties:,}", f"{p.calls:,}", f"{p.prompt_tokens:,}", f"{p.completion_tokens:,}")
-            + (("no price in the judge's file",) if p.cost is None else (f"{p.cost:.2f}",))
-            for task, p in plan(Run(run), options, against=other)
-        ]
-        header = ("task", "pairs to judge", "identical texts", "calls", "≈ prompt tokens", "≤ reply tokens", "≈ USD")
-        print_table("nothing was asked; tokens are estimated from the texts' length", header, rows)
+        print_plans(plan(Run(run), options, against=other))
         return
     with Bars() as bars:
         if other:
-            result = head_to_head(Run(run), other, bars.stage, options)
+            result = head_to_head(Run(run), other, bars.stage, options, allow_missing=allow_missing)
             reports = list(result.reports)
         else:
             reports = pipeline.judge(Run(run), bars.stage, options)
     print_reports(reports)
     if other:
-        print_table(
-            f"{result.name} against {result.against}: win rate, 95 % intervals",
-            ("task", "role", "temperature", "win rate", "interval", "prompts"),
-            [
-                (e.task, e.role, f"{e.temperature:g}", f"{e.value:.3f}", f"[{e.low:.3f}, {e.high:.3f}]", str(e.n))
-                for e in result.estimates
-            ],
-        )
+        print_head_to_head(result)
     print(f"judged: {run}")
 
 
@@ -186,6 +177,47 @@ def judge_accuracy(
         print(f"{found[0].name} (ID) minus {other.name} (OOD): {drop.estimate:+.3f}{ends}")
 
 
+def print_plans(plans: list[tuple[str, Plan]]) -> None:
+    """Print what judging would ask and cost, task by task and in all."""
+    header = ("task", "pairs to judge", "identical texts", "calls", "≈ prompt tokens", "≤ reply tokens", "≈ USD")
+    rows = [[task, *(f"{count:,}" for count in plan[:5]), _dollars(plan.cost)] for task, plan in plans]
+    if len(plans) > 1:
+        whole = [plan for _, plan in plans]
+        numbers = [
+            sum(plan.pairs for plan in whole),
+            sum(plan.ties for plan in whole),
+            sum(plan.calls for plan in whole),
+            sum(plan.prompt_tokens for plan in whole),
+            sum(plan.completion_tokens for plan in whole),
+        ]
+        costs = [plan.cost for plan in whole if plan.cost is not None]
+        total = _dollars(sum(costs) if len(costs) == len(whole) else None)
+        rows.append(["in all", *(f"{number:,}" for number in numbers), total])
+    print_table("nothing was asked; tokens are estimated from the texts' length", header, rows)
+
+
+def _dollars(cost: float | None) -> str:
+    return "no price in its file" if cost is None else f"{cost:.4f}"
+
+
+def print_head_to_head(result: HeadToHead) -> None:
+    """Print win rates, plain and length-controlled, with the lengths beside them."""
+    cells: dict[tuple[str, float], dict[str, Estimate]] = {}
+    for estimate in result.estimates:
+        cells.setdefault((estimate.task, estimate.temperature), {})[estimate.metric] = estimate
+    rows = []
+    for (task, temperature), found in cells.items():
+        mine, theirs = result.lengths[task][str(temperature)]
+        shown = [found.get(metric) for metric in ("win_rate", "win_rate_lc")]
+        rates = ["–" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in shown]
+        rows.append([task, f"{temperature:g}", *rates, f"{mine:.0f}", f"{theirs:.0f}", str(found["win_rate"].n)])
+    print_table(
+        f"{result.name} against {result.against}: win rate, 95 % intervals",
+        ["task", "T", "win rate", "length-controlled", "characters", "the other's", "prompts"],
+        rows,
+    )
+
+
 def print_reports(reports: list[JudgeReport]) -> None:
     """Print what is to be known of a judge on each task."""
     header = ["task", "judged", "ties", "failed", "position bias", "orders agree", "calls", "tokens", "USD"]
@@ -203,11 +235,13 @@ def print_reports(reports: list[JudgeReport]) -> None:
                 bias,
                 "–" if found.consistency is None else f"{found.consistency:.1%}",
                 f"{found.calls:,}",
-                f"{found.prompt_tokens + found.completion_tokens:,}",
+                f"{found.prompt_tokens + found.completion_tokens:,}" + (" and more" if found.uncounted else ""),
                 "–" if found.cost is None else f"{found.cost:.4f}",
             ]
         )
     print_table(f"judge {reports[0].judge}", header, rows)
     for found in reports:
+        if found.uncounted:
+            print(f"{found.task}: {found.uncounted} replies came without token counts; their cost is not known")
         for reason, count in found.failures.items():
             print(f"{found.task}: {count} failed: {reason}")

@@ -103,7 +103,9 @@ def compare(
         if "id" in by_role and "ood" in by_role:
             compared.append(_gap(metric, temperature, by_role["id"], by_role["ood"]))
     if not compared:
-        raise UserError(f"runs {first.name!r} and {second.name!r} have no quantity in common to compare")
+        asked = f" of {', '.join(metrics)}" if metrics else ""
+        why = "; ".join(left_out(first, second)) or "`gendiv list metrics` names them"
+        raise UserError(f"runs {first.name!r} and {second.name!r} have no quantity{asked} in common to compare: {why}")
     return _adjusted(compared)
 
 

@@ -142,6 +142,8 @@ class Verdict(Record):
     prompt_tokens: Annotated[int, Field(ge=0)] = 0
     completion_tokens: Annotated[int, Field(ge=0)] = 0
     """What the judge's server counted, over these calls."""
+    uncounted: Annotated[int, Field(ge=0)] = 0
+    """Of these calls, those whose tokens the server did not tell."""
     error: str | None = None
 
     @property

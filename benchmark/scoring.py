@@ -120,10 +120,15 @@ def score(
                 place=place,
             )
         ]
+        gaps = next((found.pairs - found.judged for found in reports if found.task == entry.task), 0)
         if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
-            if prompts is None or any(prompt.references for prompt in prompts[entry.task]):
+            if not gaps and (prompts is None or any(prompt.references for prompt in prompts[entry.task])):
                 raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
-            absent["win_rate"] = f"{entry.title}: no references here to be compared with"
+            why = "no verdict" if gaps else "no references here to be compared with"
+            absent["win_rate"] = f"{entry.title}: {why}"
+        if gaps:
+            text = f"{entry.title}: {gaps} samples have no verdict of {judge}; run `gendiv judge` again"
+            flags.append(Flag(code="not_judged_in_full", text=text))
         if reason := next((column.absent for column in part if column.absent), None):
             before = f"{absent['win_rate_lc']}; " if "win_rate_lc" in absent else ""
             absent["win_rate_lc"] = f"{before}{entry.title}: {reason}"

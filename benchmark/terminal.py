@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.records import Scores
+    from benchmark.records import Estimate, Scores
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -34,12 +34,12 @@ def print_scores(scores: Scores) -> None:
     temperature = min(temperatures, key=lambda t: (abs(t - HEADLINE_TEMPERATURE), t))
     shown = [e for e in scores.estimates if e.temperature == temperature]
     roles = list(dict.fromkeys(estimate.role for estimate in shown))
-    cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]" for e in shown}
+    cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]{_of_fewer(e, scores)}" for e in shown}
     table = Table("metric", *roles, box=None, pad_edge=False)
     for metric in dict.fromkeys(estimate.metric for estimate in shown):
         table.add_row(metric, *(cells.get((metric, role), "–") for role in roles))
     # Wide enough on a pipe too: a cut-off number is worse than a long line.
-    console = Console(width=max(Console().width, 28 + 24 * (1 + len(roles))))
+    console = Console(width=max(Console().width, 28 + 40 * (1 + len(roles))))
     console.print(f"{scores.name} on {scores.identity.suite}, T = {temperature:g}, 95 % intervals", markup=False)
     console.print(table)
     encoder = scores.notes["encoder"]
@@ -52,3 +52,9 @@ def print_scores(scores: Scores) -> None:
     )
     for line in (*scores.absent.values(), *(f"flagged, not ranked: {flag.text}" for flag in scores.flags)):
         console.print(line, markup=False)
+
+
+def _of_fewer(estimate: Estimate, scores: Scores) -> str:
+    """Say how many prompts a number rests on, where it is not all of them."""
+    prompts = len(scores.doc_ids.get(estimate.task, ()))
+    return f" (n = {estimate.n} of {prompts})" if prompts and estimate.n < prompts else ""

@@ -146,7 +146,7 @@ def _columns(board: Board) -> list[Column]:
         _estimate(x, plane.role, len(roles) > 1),
     ]
     # Raw, length-controlled and the length itself are read together or not at all.
-    if any(row.headline("win_rate_lc", plane.role) for row in board.rows):
+    if board.suite.length_control and any(row.headline("win_rate", plane.role) for row in board.rows):
         other = "win_rate" if x == "win_rate_lc" else "win_rate_lc"
         columns += [_estimate(other, plane.role, len(roles) > 1), _estimate("length_words", plane.role, False)]
     if "id" in roles and plane.role != "id":

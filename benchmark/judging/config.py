@@ -65,6 +65,14 @@ class _Judge(Record):
         """Hash of everything that can change a verdict: all but the description and the price."""
         return sha256_of(self.model_dump(exclude={"description", "price"}))
 
+    @property
+    def workload(self) -> str:
+        """What it judges of each prompt, in words."""
+        if self.samples == "all":
+            return "all samples"
+        assert isinstance(self.samples, OneSample)
+        return f"sample {self.samples.index} at T = {self.samples.temperature:g}"
+
     def selected(self, samples: Iterable[Sample]) -> list[Sample]:
         """Those of the samples that this judge judges, in their order."""
         if (one := self.samples) == "all":
@@ -136,6 +144,12 @@ class ChatConfig(_Judge):
     max_tokens: Annotated[int, Field(ge=1)]
     orders: Orders = "both"
     price: Price | None = None
+
+    @property
+    def workload(self) -> str:
+        """What it judges of each prompt, and in how many calls."""
+        calls = 2 if self.orders == "both" else 1
+        return f"{super().workload}, {calls} call{'s' if calls > 1 else ''} each"
 
     @model_validator(mode="after")
     def _labels_differ(self) -> ChatConfig:

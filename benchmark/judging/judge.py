@@ -136,11 +136,15 @@ def judge_pairs(
         advance(len(done))
         asking = _Asking(judge, appender, so_far, advance)
         missing = [pair for cell, pair in pairs.items() if cell not in done]
-        if isinstance(judge.config, ChatConfig):
-            asking.as_answered(missing)
-        else:
-            for start in range(0, len(missing), BATCH):
-                asking.in_order(missing[start : start + BATCH])
+        try:
+            if isinstance(judge.config, ChatConfig):
+                asking.as_answered(missing)
+            else:
+                for start in range(0, len(missing), BATCH):
+                    asking.in_order(missing[start : start + BATCH])
+        finally:
+            if not log.stat().st_size:  # a judge that could not even begin leaves nothing behind
+                log.unlink()
         return asking.judged
 
 
@@ -205,7 +209,7 @@ def _on(pair: Pair, verdict: Verdict) -> Verdict:
 
 def _copy(pair: Pair, verdict: Verdict) -> Verdict:
     """Write another cell's verdict for this one: what it cost is counted there."""
-    free = {"raw": (), "calls": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    free = {"raw": (), "calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "uncounted": 0}
     return _on(pair, verdict).model_copy(update=free)
 
 

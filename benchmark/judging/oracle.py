@@ -25,7 +25,10 @@ class OracleJudge:
         module, _, function = config.function.rpartition(".")
         if not module.startswith("tasks."):
             raise UserError(f"judge {config.judge}: function {config.function!r} is not within tasks")
-        self.score = getattr(importlib.import_module(module), function)
+        try:
+            self.score = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"judge {config.judge}: function {config.function!r} is not there: {error}") from None
 
     def judge(self, pairs: Sequence[Pair], write: Write) -> None:
         """Score each sample and what it is compared with; preference is 1, 1/2 (equal scores) or 0."""

@@ -41,6 +41,8 @@ class JudgeReport(Record):
     prompt_tokens: Annotated[int, Field(ge=0)]
     completion_tokens: Annotated[int, Field(ge=0)]
     """Of all replies, those of failed attempts as well."""
+    uncounted: Annotated[int, Field(ge=0)]
+    """Replies whose tokens the server did not tell: what they cost is not in ``cost``."""
     cost: float | None
     """US dollars at the judge's price; None where it has none."""
 
@@ -71,9 +73,9 @@ def report(config: JudgeConfig, task: str, pairs: Mapping[Cell, Pair], log: Sequ
     for verdict in failed:
         failures[verdict.error or "no reason given"] = failures.get(verdict.error or "no reason given", 0) + 1
     # Copies of a verdict say nothing new of the judge's bias.
-    different = {verdict.key: verdict.orders for verdict in judged}
-    both = np.array([o for o in different.values() if len(o) == 2 and None not in o], dtype=np.float64).reshape(-1, 2)
-    bias = position_bias(both) if len(both) else None
+    different = {verdict.key: verdict for verdict in judged if len(verdict.orders) == 2 and None not in verdict.orders}
+    both = np.array([verdict.orders for verdict in different.values()], dtype=np.float64).reshape(-1, 2)
+    bias = position_bias(both, clusters=[verdict.doc_id for verdict in different.values()]) if len(both) else None
     price = config.price if isinstance(config, ChatConfig) else None
     prompt_tokens = sum(verdict.prompt_tokens for verdict in log)
     completion_tokens = sum(verdict.completion_tokens for verdict in log)
@@ -93,5 +95,6 @@ def report(config: JudgeConfig, task: str, pairs: Mapping[Cell, Pair], log: Sequ
         calls=sum(verdict.calls for verdict in log),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
+        uncounted=sum(verdict.uncounted for verdict in log),
         cost=price.of(prompt_tokens, completion_tokens) if price else None,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UserError
+from benchmark.judging.audit import check_preferences
 from benchmark.judging.config import (
     ChatConfig,
     JudgeConfig,
@@ -21,7 +22,7 @@ from benchmark.judging.config import (
 from benchmark.judging.judge import Judge, Pair, check_verdicts, judge_pairs, load_judge, pairs_of
 from benchmark.judging.report import JudgeReport, report
 from benchmark.opened import Opened, open_run
-from benchmark.records import Cell, Verdict
+from benchmark.records import Cell, Manifest, Verdict, sha256_of
 from benchmark.runs import Run, read_verdicts, write_record
 
 Progress = Callable[[str, int, int], None]
@@ -54,7 +55,7 @@ class Question(NamedTuple):
 
     def verdicts(self) -> list[Verdict]:
         """Read the log; none where nothing was judged yet."""
-        return read_verdicts(self.log, self.task) if self.log.exists() else []
+        return read_verdicts(self.log, self.task) if self.log.exists() and self.log.stat().st_size else []
 
 
 def chosen(opened: Opened, options: JudgeOptions) -> JudgeConfig:
@@ -75,6 +76,15 @@ def chosen(opened: Opened, options: JudgeOptions) -> JudgeConfig:
     if name is None:
         raise UserError(f"suite {opened.suite.id} has no judge of its own; give --judge, such as: {there}")
     config = find_judge(name, model=options.model, orders=options.orders)
+    own = find_judge(opened.suite.judge) if opened.suite.judge else None
+    if own and config.judge == own.judge and config.sha256 != own.sha256:
+        raise UserError(
+            f"{config.judge} is the name of the suite's own judge; give yours another (`judge:`)", where=name
+        )
+    if isinstance(config, OracleConfig) and not (isinstance(own, OracleConfig) and own.function == config.function):
+        raise UserError(
+            f"judge {config.judge} reads documents of its own suite alone; judges of {opened.suite.id}: {there}"
+        )
     if isinstance(config, ChatConfig) and (unknown := [task for task in tasks if task not in config.tasks]):
         raise UserError(f"judge {config.judge} has no words for {unknown[0]}; judges of {opened.suite.id}: {there}")
     return config
@@ -102,7 +112,7 @@ def questions(opened: Opened, config: JudgeConfig, against: Opened | None = None
             continue
         others = against.samples(entry.task) if against else None
         pairs = pairs_of(config, prompts, opened.samples(entry.task), others)
-        log = opened.run.verdicts_path(entry.task, config.judge, opponent_name(against))
+        log = opened.run.verdicts_path(entry.task, config.judge, opponent_name(against.manifest) if against else None)
         found.append(Question(entry.task, pairs, log))
     if not found:
         raise UserError(f"no prompt of suite {opened.suite.id} has a reference here to compare with; give --against")
@@ -145,12 +155,18 @@ def judge(
     config = chosen(opened, options)
     asker = load(config, options)
     asked = questions(opened, asker.config, other)
-    _keep(asker.config, opened.run, opponent_name(other))
+    against_name = opponent_name(other.manifest) if other else None
+    _refuse_another_version(asker.config, opened.run, against_name)
     total = sum(len(question.pairs) for question in asked)
     reports = []
-    for question in asked:
-        judge_pairs(asker, question.pairs, question.log, advance=lambda n: progress("judging", n, total))
-        reports.append(report(asker.config, question.task, question.pairs, question.verdicts()))
+    try:
+        for question in asked:
+            judge_pairs(asker, question.pairs, question.log, advance=lambda n: progress("judging", n, total))
+            reports.append(report(asker.config, question.task, question.pairs, question.verdicts()))
+    finally:
+        # Beside verdicts there is always the configuration that they are of, and never one without any.
+        if any(question.log.exists() for question in asked):
+            write_record(opened.run.judge_path(asker.config.judge, against_name), asker.config)
     return reports
 
 
@@ -226,11 +242,17 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
     if config is None:
         known = f"; judged by: {', '.join(there)}" if there else ""
         raise UserError(f"not judged by {name!r}{known}; run `gendiv judge` first", where=run.folder)
+    if name == opened.suite.judge and config.sha256 != find_judge(name).sha256:
+        raise UserError(
+            f"is not judge {name} as it is here; move it and its verdicts away to judge again",
+            where=run.judge_path(name),
+        )
     asked = questions(opened, config)
     verdicts, reports = {}, []
     for question in asked:
-        log = read_verdicts(question.log, question.task)
+        log = question.verdicts() if allow_missing else read_verdicts(question.log, question.task)
         check_verdicts(log, question.pairs, where=question.log, keys=_keys(question.pairs), complete=not allow_missing)
+        check_preferences(config, question.pairs, log, where=question.log)
         found = report(config, question.task, question.pairs, log)
         if found.judged < found.pairs and not allow_missing:
             reason = next(iter(found.failures), "not asked")
@@ -241,7 +263,7 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
             )
         verdicts[question.task] = list({verdict.cell: verdict for verdict in log}.values())
         reports.append(found)
-    return Judged(config.judge, config.sha256, verdicts, reports, [question.log for question in asked])
+    return Judged(config.judge, config.sha256, verdicts, reports, [q.log for q in asked if q.log.exists()])
 
 
 def _imported(opened: Opened, name: str | None) -> Judged:
@@ -261,8 +283,7 @@ def _keys(pairs: dict[Cell, Pair]) -> dict[Cell, str]:
     return {cell: pair.key for cell, pair in pairs.items()}
 
 
-def _keep(config: JudgeConfig, run: Run, against: str | None) -> None:
-    """Leave a copy of the configuration beside the verdicts; another one under the same name is refused."""
+def _refuse_another_version(config: JudgeConfig, run: Run, against: str | None) -> None:
     path = run.judge_path(config.judge, against)
     kept = read_kept(path)
     if kept is not None and kept.sha256 != config.sha256:
@@ -270,8 +291,6 @@ def _keep(config: JudgeConfig, run: Run, against: str | None) -> None:
             f"verdicts of another version of judge {config.judge} are there; move it and them away to judge again",
             where=path,
         )
-    if kept != config:
-        write_record(path, config)
 
 
 def _judges_of(opened: Opened) -> list[str]:
@@ -285,9 +304,11 @@ def _judges_of(opened: Opened) -> list[str]:
     ]
 
 
-def opponent_name(other: Opened | None) -> str | None:
-    """Name the folder of verdicts against another run: that run's own folder's."""
-    return other.run.folder.resolve().name if other else None
+def opponent_name(other: Manifest) -> str:
+    """Name the folder of verdicts against another run: that run's name, and a hash of which model it is."""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in other.name)
+    which = sha256_of([other.name, other.model.model_dump(mode="json")])
+    return f"{name[:60]}-{which[:8]}"
 
 
 def _opponent(opened: Opened, against: Run | None) -> Opened | None:

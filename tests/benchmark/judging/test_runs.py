@@ -11,7 +11,9 @@ from tiny_runs import ROOT
 from benchmark import pipeline
 from benchmark.errors import UserError
 from benchmark.judging import runs as judging
+from benchmark.judging.config import find_judge
 from benchmark.judging.head_to_head import HeadToHead, head_to_head
+from benchmark.judging.judge import load_judge
 from benchmark.judging.runs import JudgeOptions
 from benchmark.runs import Run, read_json
 from benchmark.suites import load_suite
@@ -139,11 +141,38 @@ def test_a_head_to_head_turned_round_gives_the_complement(tmp_path):
         assert estimate.value == pytest.approx(1 - complement.value)
         assert estimate.low <= estimate.value <= estimate.high
     assert any(e.value > 0.5 for e in result.estimates), "references of other posts beat random words somewhere"
-    assert read_json(one.head_to_head_path("oracle", "other"), HeadToHead, mend="") == result
+    name = judging.opponent_name(other.manifest())
+    assert read_json(one.head_to_head_path("oracle", name), HeadToHead, mend="") == result
     assert one.judges() == [], "no verdict against the references was made"
-    before = one.verdicts_path(TASKS[0], "oracle", "other").read_bytes()
+    before = one.verdicts_path(TASKS[0], "oracle", name).read_bytes()
     assert head_to_head(one, other) == result
-    assert one.verdicts_path(TASKS[0], "oracle", "other").read_bytes() == before
+    assert one.verdicts_path(TASKS[0], "oracle", name).read_bytes() == before
+    for task in TASKS:
+        mine = [len(sample.text) for sample in one.samples(task)]
+        theirs = [len(sample.text) for sample in other.samples(task)]
+        assert result.lengths[task]["1.0"] == pytest.approx((sum(mine) / len(mine), sum(theirs) / len(theirs)))
+
+
+def test_opponents_in_folders_of_one_name_are_kept_apart(tmp_path):
+    one = sampled(tmp_path / "one")
+    for control in ("random-words", "constant"):
+        head_to_head(one, sampled(tmp_path / control / "pocket", control))
+    assert len(list((one.folder / "against").iterdir())) == 2
+
+
+def test_a_head_to_head_with_gaps_is_refused_unless_it_is_allowed(tmp_path, monkeypatch):
+    one, other = sampled(tmp_path / "one"), sampled(tmp_path / "other", "random-words")
+    whole = head_to_head(one, other)
+    path = one.verdicts_path(TASKS[0], "oracle", judging.opponent_name(other.manifest()))
+    failed = [
+        json.loads(line) | {"preference": None, "error": "x"} if number < 2 else json.loads(line)
+        for number, line in enumerate(path.read_text().splitlines())
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in failed))
+    monkeypatch.setattr(judging, "judge_pairs", lambda *_, **__: 0)  # as if the failures lasted
+    with pytest.raises(UserError, match="10 of 12 samples have a verdict; .* --allow-missing"):
+        head_to_head(one, other)
+    assert head_to_head(one, other, allow_missing=True).estimates[0].n < whole.estimates[0].n
 
 
 def test_runs_of_other_prompts_or_the_same_run_are_not_compared(run, tmp_path):
@@ -178,5 +207,53 @@ def test_options_that_a_judge_does_not_have_are_refused(run, tmp_path):
         judging.plan(run)
     with pytest.raises(UserError, match="has no words for gendiv_pocket_id; judges of pocket@v1: "):
         pipeline.judge(run, options=JudgeOptions(judge="summaries-gpt-4.1"))
-    with pytest.raises(UserError, match="is not within tasks"):
+    with pytest.raises(UserError, match="reads documents of its own suite alone"):
         pipeline.judge(run, options=judge_file(tmp_path, function="os.system"))
+
+
+@pytest.mark.parametrize("function", ["os.system", "tasks.pocket.world.nothing", "tasks.nowhere.f", "f"])
+def test_an_oracle_is_a_function_of_ours_and_of_nobody_elses(tmp_path, function):
+    config = find_judge(judge_file(tmp_path, function=function).judge)
+    with pytest.raises(UserError, match="is not within tasks|is not there"):
+        load_judge(config)
+
+
+def test_the_oracle_of_one_suite_does_not_judge_another_and_leaves_nothing(tmp_path):
+    options = pipeline.SampleOptions(data_root=make_data_root(tmp_path / "data"), limit=4, k=2)
+    [run] = pipeline.sample("control:random-words", "summarisation", tmp_path / "run", options)
+    with pytest.raises(UserError, match="judge oracle reads documents of its own suite alone; judges of summarisation"):
+        pipeline.judge(run, options=JudgeOptions(judge="oracle"))
+    assert not (run.folder / "verdicts").exists()
+
+
+def test_nobody_elses_judge_takes_the_name_of_the_suites_own(run, tmp_path):
+    """Not when judging, and not by a configuration that is put beside the verdicts."""
+    with pytest.raises(UserError, match="oracle is the name of the suite's own judge; give yours another"):
+        pipeline.judge(run, options=judge_file(tmp_path, "oracle", samples={"temperature": 1.0, "index": 0}))
+    pipeline.judge(run)
+    path = run.judge_path("oracle")
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    with pytest.raises(UserError, match="is not judge oracle as it is here"):
+        pipeline.score(run)
+
+
+def test_a_verdict_that_was_edited_is_not_scored(run):
+    pipeline.judge(run)
+    path = run.verdicts_path(TASKS[0], "oracle")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lost = next(number for number, line in enumerate(lines) if line["preference"] == 0.0)
+    lines[lost]["preference"] = 1.0
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"says 1\.0, and what the judge replied gives 0\.0; was the file edited"):
+        pipeline.score(run)
+
+
+def test_a_task_that_was_never_judged_is_missing_when_that_is_allowed_and_flagged(run):
+    pipeline.judge(run)
+    run.verdicts_path(TASKS[0], "oracle").unlink()
+    with pytest.raises(UserError, match="no such file; run `gendiv judge`"):
+        pipeline.score(run)
+    scores = pipeline.score(run, allow_missing=True)
+    assert "id" not in {role for role, _ in rates(scores)}
+    assert [flag.code for flag in scores.flags if "judge" in flag.code] == ["not_judged_in_full"]
+    assert run.scores() == scores

@@ -1,6 +1,7 @@
 """Judging through the command: a real server on this machine, planted keys, money, and a user's mistakes."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -160,3 +161,61 @@ def test_a_mistake_is_one_line_and_leaves_nothing(gendiv, run, arguments, says):
     assert err.count("\n") == 1, err
     assert says in err
     assert sorted(run.folder.rglob("*")) == before
+
+
+FAULTS = {
+    "429": 0.08,
+    "500": 0.05,
+    "cut": 0.05,
+    "truncated-json": 0.05,
+    "no-choices": 0.03,
+    "injection": 0.05,
+    "nan": 0.05,
+}
+
+
+def test_scores_after_faults_are_those_of_a_server_without_any(gendiv, run, judge, tmp_path):
+    twin = Run(shutil.copytree(run.folder, tmp_path / "twin"))
+    with JudgeServer() as calm, JudgeServer(shares=FAULTS) as wild:
+        for folder, server in ((run.folder, calm), (twin.folder, wild)):
+            status, _, err = gendiv("judge", folder, "--judge", judge, "--base-url", server.url)
+            assert status == 0, err
+            assert gendiv("score", folder)[0] == 0
+        assert sum(wild.replied.values()) > sum(calm.replied.values()), "some replies were hostile"
+    first, second = run.scores(), twin.scores()
+    for part in ("estimates", "per_prompt", "doc_ids", "flags", "absent", "identity"):
+        assert getattr(first, part) == getattr(second, part), part
+
+
+def test_a_number_that_rests_on_fewer_prompts_says_so(gendiv, run, judge):
+    with JudgeServer() as server:
+        gendiv("judge", run.folder, "--judge", judge, "--base-url", server.url)
+    path = run.verdicts_path("gendiv_tldr", "mine")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-3]))
+    assert gendiv("score", run.folder)[0] == 2
+    status, out, _ = gendiv("score", run.folder, "--allow-missing")
+    assert status == 0
+    assert f"(n = {len(lines) - 3} of 24)" in " ".join(out.split())
+    assert "3 samples have no verdict of mine" in " ".join(out.split())
+
+
+def test_a_preference_that_its_raw_replies_do_not_give_is_refused(gendiv, run, judge):
+    with JudgeServer() as server:
+        gendiv("judge", run.folder, "--judge", judge, "--base-url", server.url)
+    path = run.verdicts_path("gendiv_tldr", "mine")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["preference"] = 0.99
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    status, _, err = gendiv("score", run.folder)
+    assert status == 2
+    assert "says 0.99, and what the judge replied gives" in err
+
+
+def test_a_judge_without_a_key_leaves_nothing(gendiv, run, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    status, _, err = gendiv("judge", run.folder, "--judge", "summaries-gpt-4.1")
+    assert status == 2
+    assert "set OPENAI_API_KEY" in err
+    assert not [path for path in (run.folder / "verdicts").rglob("*") if path.is_file()]
+    assert run.judges() == []

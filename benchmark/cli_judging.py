@@ -88,21 +88,52 @@ def judge(
 
 
 def score(
-    run: RunFolder,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help='A run folder; or JSONL of {"prompt": …, "outputs": […]}, one line a prompt.'
+        ),
+    ],
     judge: JudgeName = None,
     allow_missing: AllowMissing = False,
     threads: Threads = 1,
     data_root: DataRoot = None,
 ) -> None:
-    """Score a run: win rate and gap where it is judged, and diversity, each with its interval."""
+    """Score a run, or just texts: win rate and gap where it is judged, and diversity, each with its interval."""
     from benchmark import pipeline
     from benchmark.progress import Bars
     from benchmark.runs import Run
 
+    if run.is_file():
+        print_texts(run, threads)
+        return
     pipeline.use_data(data_root)
     with Bars() as bars:
         scores = pipeline.score(Run(run), bars.stage, threads, judge=judge, allow_missing=allow_missing)
     print_scores(scores)
+
+
+def print_texts(path: Path, threads: int) -> None:
+    """Score a file of prompts and outputs, and print a line a metric."""
+    from benchmark.metrics.catalog import metric
+    from benchmark.progress import Bars
+    from benchmark.texts import read_texts, score_texts
+
+    with Bars() as bars:
+        rows = read_texts(path)
+        estimates = score_texts(rows, bars.counter("embedding"), threads=threads)
+    k = len(rows[0].outputs)
+    print_table(
+        f"{path.name}: {len(rows)} prompts × {k} outputs, 95 % intervals over prompts",
+        ("metric", "value", "interval", "direction", "meaning"),
+        [
+            (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", metric(e.metric).direction)
+            + (metric(e.metric).meaning,)
+            for e in estimates
+        ],
+    )
+    if k == 1:
+        print("note: one output a prompt, so there is no diversity per input; give several for it")
 
 
 def compare(

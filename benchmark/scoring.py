@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from benchmark.flags import facts_of, flags_of
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.catalog import is_share
 from benchmark.quantities import Column, Floats, TaskGrid, columns
-from benchmark.records import Estimate, Flag, Manifest, Prompt, Sample, Scores, Verdict
+from benchmark.records import Estimate, Flag, Manifest, Prompt, Role, Sample, Scores, Verdict
 from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
 from benchmark.statistics.intervals import Interval, t_interval, welch
 from benchmark.statistics.win_rate import win_rates
@@ -145,7 +145,7 @@ def score(
         model=manifest.model,
         card=manifest.card,
         inputs_sha256=dict(inputs_sha256 or {}),
-        estimates=(*_estimates(found, suite), *_gaps(found, suite)),
+        estimates=(*estimates_of(found, suite.role_of), *_gaps(found, suite)),
         doc_ids=doc_ids,
         per_prompt=_per_prompt(found),
         flags=tuple(flags),
@@ -167,8 +167,8 @@ def score(
     )
 
 
-def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
-    """Mean and intervals of every column that has enough values for one."""
+def estimates_of(found: Sequence[Column], role_of: Callable[[str], Role]) -> list[Estimate]:
+    """Mean and intervals of every column that has enough values for one; ``role_of`` tells a task's role."""
     resampled = _resampled(found)
     estimates = []
     for number, column in enumerate(found):
@@ -192,7 +192,7 @@ def _estimates(found: Sequence[Column], suite: Suite) -> list[Estimate]:
             Estimate(
                 metric=column.metric,
                 task=column.task,
-                role=suite.role_of(column.task),
+                role=role_of(column.task),
                 temperature=column.temperature,
                 value=float(values.mean()),
                 low=intervals[printed].low,

@@ -1,0 +1,118 @@
+"""Diversity of texts that anybody has: one line a prompt, no suite, no run, no judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.errors import UserError
+from benchmark.quantities import TaskGrid, columns
+from benchmark.records import Estimate, Sample
+from benchmark.runs import first_problem
+from benchmark.scoring import estimates_of
+from benchmark.suites import HEADLINE_TEMPERATURE, Gate
+
+TASK = "texts"
+
+
+class TextRow(BaseModel):
+    """One prompt and its outputs; further fields of a line are not read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    prompt: str = ""
+    """Told, so that an output that repeats it counts as no answer; may be left out."""
+    outputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+
+def read_texts(path: Path) -> list[TextRow]:
+    """Read JSONL of ``{"prompt": …, "outputs": […]}``, as many outputs in every line.
+
+    Raises
+    ------
+    UserError
+        Names the file, the line and what is wrong with it.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 at byte {error.start}", where=path) from None
+    rows: list[TextRow] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = TextRow.model_validate(json.loads(line))
+            "".join(row.outputs).encode()
+        except (json.JSONDecodeError, RecursionError):
+            raise UserError("not JSON", where=f"{path}:{number}") from None
+        except ValidationError as error:
+            form = '{"prompt": "…", "outputs": ["…", "…"]}'
+            raise UserError(f"{first_problem(error)}; a line is {form}", where=f"{path}:{number}") from None
+        except UnicodeEncodeError:
+            raise UserError("an output holds half a character", where=f"{path}:{number}") from None
+        if rows and len(row.outputs) != len(rows[0].outputs):
+            raise UserError(
+                f"{len(row.outputs)} outputs, where the first line has {len(rows[0].outputs)}; diversity depends on "
+                "how many there are, so give every prompt as many",
+                where=f"{path}:{number}",
+            )
+        rows.append(row)
+    if not rows:
+        raise UserError("the file is empty", where=path)
+    return rows
+
+
+def score_texts(
+    rows: list[TextRow], progress: Callable[[int, int], None] | None = None, *, threads: int = 1
+) -> list[Estimate]:
+    """Compute every metric that texts alone give, with its interval over prompts.
+
+    Parameters
+    ----------
+    rows
+        See `read_texts`.
+    progress
+        Called with (texts embedded, texts in all).
+    threads
+        CPU threads of the encoder.
+
+    Returns
+    -------
+    list of Estimate
+        By metric; those that need several outputs a prompt, or several prompts, are left out where there are none.
+    """
+    from benchmark.metrics.encoder import Encoder
+
+    samples = [
+        Sample(
+            task=TASK,
+            doc_id=str(number),
+            temperature=HEADLINE_TEMPERATURE,
+            index=index,
+            text=text,
+            finish_reason="unknown",
+            n_tokens=None,
+        )
+        for number, row in enumerate(rows)
+        for index, text in enumerate(row.outputs)
+    ]
+    texts = sorted({sample.text for sample in samples})
+    encoder = Encoder(threads=threads, progress=progress or (lambda _done, _all: None))
+    found = columns(
+        TaskGrid(samples, ()),
+        0,
+        task=TASK,
+        gate=Gate(name="text"),
+        prompts={str(number): row.prompt for number, row in enumerate(rows)},
+        length_control=None,
+        embeddings=encoder.encode(texts),
+        place={text: number for number, text in enumerate(texts)},
+    )
+    return estimates_of(found, lambda _: "id")

@@ -1,0 +1,87 @@
+"""Texts without a run: the numbers are those of a run of the same texts, and a wrong line is named."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmark.errors import UserError
+from benchmark.metrics import distinct_n, ead
+from benchmark.metrics.ngrams import count_sets
+from benchmark.texts import read_texts, score_texts
+
+ROWS = [
+    {"prompt": "an animal", "outputs": ["a dog", "the blue whale , the largest", "a dog"]},
+    {"prompt": "a city", "outputs": ["Paris", "Lagos in Nigeria", "Quito"]},
+    {"outputs": ["hello there", "good morning to you", ""], "id": 7},
+    {"prompt": "x", "outputs": ["x", "one two three", "three two one"]},
+]
+
+
+def written(tmp_path, text):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(text if isinstance(text, str) else "".join(json.dumps(row) + "\n" for row in text))
+    return path
+
+
+@pytest.fixture(scope="module")
+def estimates(tmp_path_factory):
+    rows = read_texts(written(tmp_path_factory.mktemp("texts"), ROWS))
+    return {estimate.metric: estimate for estimate in score_texts(rows)}
+
+
+def test_every_metric_is_that_of_its_own_function(estimates):
+    sets = [row["outputs"] for row in ROWS]
+    assert estimates["ead_per_input"].value == pytest.approx(np.nanmean(ead.per_input(count_sets(sets))))
+    assert estimates["distinct_per_input"].value == pytest.approx(np.nanmean(distinct_n.per_input(count_sets(sets))))
+    assert estimates["empty_share"].value == pytest.approx(1 / 12)
+    assert estimates["valid_share_text"].value == pytest.approx(10 / 12), "an empty one, and one that is the prompt"
+    for metric in ("sbert_per_input", "sbert_across_input", "effective_per_input_text"):
+        assert 0 < estimates[metric].value < 1.5
+
+
+def test_nothing_is_said_of_a_judge(estimates):
+    assert not [metric for metric in estimates if "win" in metric]
+
+
+def test_one_output_a_prompt_gives_what_needs_no_second(tmp_path):
+    rows = read_texts(written(tmp_path, [row | {"outputs": row["outputs"][:1]} for row in ROWS]))
+    metrics = {estimate.metric for estimate in score_texts(rows)}
+    assert "sbert_across_input" in metrics
+    assert not [metric for metric in metrics if "per_input" in metric]
+
+
+def test_one_prompt_gives_what_needs_no_second(tmp_path):
+    assert not [e for e in score_texts(read_texts(written(tmp_path, ROWS[:1]))) if "across" in e.metric]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "the file is empty"),
+        ("\n\n", "the file is empty"),
+        ('{"outputs": ["a"]}\nnope\n', r"texts\.jsonl:2: not JSON"),
+        ('{"outputs": []}\n', r"texts\.jsonl:1: outputs: "),
+        ('{"outputs": "abc"}\n', r"texts\.jsonl:1: outputs: "),
+        ('{"outputs": ["a", 3]}\n', r"texts\.jsonl:1: outputs\.1: "),
+        ("[1]\n", r"texts\.jsonl:1: "),
+        ('{"prompt": "x"}\n', r"texts\.jsonl:1: outputs: "),
+        ('{"outputs": ["a", "b"]}\n{"outputs": ["a"]}', r"texts\.jsonl:2: 1 outputs, where the first line has 2"),
+        ('{"outputs": ["\\ud800"]}\n', "half a character"),
+    ],
+)
+def test_a_wrong_line_is_named_with_the_mend(tmp_path, text, says):
+    with pytest.raises(UserError, match=says) as error:
+        read_texts(written(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_a_last_line_without_an_end_and_a_byte_order_mark_are_fine(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"outputs": ["a", "b"]}\n{"outputs": ["c", "d"]}')
+    assert [row.outputs for row in read_texts(path)] == [("a", "b"), ("c", "d")]
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_texts(tmp_path / "none.jsonl")

@@ -10,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import UserError
-from benchmark.metrics import distinct_n, ead, sentence_bert
+from benchmark.metrics import (
+    compression,
+    distinct_k,
+    distinct_n,
+    ead,
+    ngram_cosine,
+    self_bleu,
+    sentence_bert,
+    vendi,
+)
 from benchmark.metrics.ngrams import count, tokens
+from benchmark.metrics.repeats import repeats
 from benchmark.metrics.validity import invalid_reason
 from benchmark.records import Sample, Verdict
 from benchmark.statistics.intervals import Interval
@@ -138,25 +148,33 @@ def columns(
     }
     if k > 1:
         prompt = np.repeat(np.arange(n), k)
-        counts, counts_rlfh = count(words, prompt), count(rlfh, prompt)
+        counts, counts_rlfh, repeated = count(words, prompt), count(rlfh, prompt), repeats(words, prompt)
         means |= {
             "ead_per_input": ead.per_input(counts),
             "ead_rlfh_per_input": ead.per_input(counts_rlfh, short="zero"),
             "distinct_per_input": distinct_n.per_input(counts),
+            "self_bleu_per_input": self_bleu.per_input(repeated),
+            "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
+            "compression_per_input": compression.per_input([[sample.text for sample in row] for row in samples]),
             "sbert_per_input": sentence_bert.per_input(vectors),
+            "vendi_per_input": vendi.per_input(vectors),
+            "distinct_k_per_input": distinct_k.per_input(distinct_k.classes(distinct_k.cosine_relation(vectors))),
             f"effective_per_input_{gate.name}": sentence_bert.effective(vectors, valid),
             f"conditional_per_input_{gate.name}": sentence_bert.conditional(vectors, valid),
         }
     sets = {}
     if n > 2:
         slot = np.tile(np.arange(k), n)
-        counts, counts_rlfh = count(words, slot), count(rlfh, slot)
+        counts, counts_rlfh, repeated = count(words, slot), count(rlfh, slot), repeats(words, slot)
         effective = [sentence_bert.effective_across_input(vectors[:, j], valid[:, j]) for j in range(k)]
         sets = {
             "ead_across_input": _over_slots(*ead.across_input(counts)),
             "ead_rlfh_across_input": _over_slots(*ead.across_input(counts_rlfh, short="zero")),
             "distinct_across_input": _over_slots(*distinct_n.across_input(counts)),
+            "self_bleu_across_input": _over_slots(*self_bleu.across_input(repeated)),
+            "ngram_cosine_across_input": _over_slots(*ngram_cosine.across_input(repeated)),
             "sbert_across_input": _over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
+            "vendi_across_input": _over_slots(*vendi.across_input(vectors.swapaxes(0, 1))),
             f"effective_across_input_{gate.name}": _over_slots(
                 np.array([value for value, _ in effective]), np.array([without for _, without in effective])
             ),

@@ -114,7 +114,9 @@ def truth(question: str, labels: tuple[str, str] = ("A", "B")) -> list[tuple[str
     return [(token, math.log(mass) if mass else -9999.0) for token, mass in sorted(candidates, key=lambda c: -c[1])]
 
 
-def completion(question: str, asked: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")) -> dict[str, Any]:
+def completion(
+    question: str, asked: Mapping[str, Any], labels: tuple[str, str] = ("A", "B"), a_byte: float = 0.25
+) -> dict[str, Any]:
     """Write a fault-free reply, with log-probabilities if they were asked for."""
     top = truth(question, labels)
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
@@ -123,7 +125,7 @@ def completion(question: str, asked: Mapping[str, Any], labels: tuple[str, str] 
     if asked.get("logprobs"):
         listed = [{"token": t, "logprob": p, "bytes": list(t.encode())} for t, p in top]
         choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}], "refusal": None}
-    prompt = math.ceil(sum(len(message["content"].encode()) for message in asked["messages"]) / 4)
+    prompt = math.ceil(sum(len(message["content"].encode()) for message in asked["messages"]) * a_byte)
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",
@@ -232,6 +234,12 @@ class JudgeServer:
         Seconds before an answer.
     labels
         What the judge says.
+    keep
+        Keep every request in ``asked``.
+    a_byte
+        Tokens that it counts for a byte of the prompt.
+    usage
+        Whether it tells how many tokens it counted.
 
     Attributes
     ----------
@@ -241,6 +249,10 @@ class JudgeServer:
         Question → fault-free replies that were sent whole.
     replied
         Question → replies that count as paid for: fault-free and hostile ones.
+    tokens
+        Of these replies, as their ``usage`` says: prompt and completion.
+    untold
+        Of these replies, those without a ``usage``.
     """
 
     def __init__(
@@ -253,14 +265,18 @@ class JudgeServer:
         latency: float = 0.0,
         labels: tuple[str, str] = ("A", "B"),
         keep: bool = True,
+        a_byte: float = 0.25,
+        usage: bool = True,
     ) -> None:
         assert set(shares) <= {*TRANSPORT, *HOSTILE}
         self.shares, self.seed, self.doomed, self.special = dict(shares), seed, doomed, special
         self.latency, self.labels, self.keep = latency, labels, keep
+        self.a_byte, self.usage = a_byte, usage
         self.asked: list[Asked] = []
         self.answered: Counter[str] = Counter()
         self.replied: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.tokens, self.untold = [0, 0], 0
         self._before: Counter[str] = Counter()
         self._faults: Counter[tuple[str, bool]] = Counter()
         self.in_the_air = self.most_in_the_air = 0
@@ -298,17 +314,25 @@ class JudgeServer:
             self.asked.append(asked)
         if (special := self.special(asked, before)) is not None:
             return special
-        good = completion(question, asked.body, self.labels)
+        good = completion(question, asked.body, self.labels, self.a_byte)
+        if not self.usage:
+            del good["usage"]
         kind = self._kind(question, before)
         if kind is None:
             self.answered[question] += 1
-            self.replied[question] += 1
-            return as_json(200, good)
+            return self._paid(question, as_json(200, good))
         self.sent[kind] += 1
-        if kind in TRANSPORT:
-            return transport_fault(kind, good)
+        return transport_fault(kind, good) if kind in TRANSPORT else self._paid(question, hostile_reply(kind, good))
+
+    def _paid(self, question: str, answer: Answer) -> Answer:
+        """Count a reply of the judge, and the tokens that it says it took."""
         self.replied[question] += 1
-        return hostile_reply(kind, good)
+        if (usage := json.loads(answer.body).get("usage")) is None:
+            self.untold += 1
+        else:
+            self.tokens[0] += usage["prompt_tokens"]
+            self.tokens[1] += usage["completion_tokens"]
+        return answer
 
     def _kind(self, question: str, before: int) -> str | None:
         digest = hashlib.sha256(f"{self.seed} {before} {question}".encode()).digest()

@@ -15,14 +15,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from benchmark.errors import UserError
 from benchmark.judging.budget import Purse
 from benchmark.judging.config import ChatConfig
 from benchmark.judging.judge import Pair, Write
-from benchmark.judging.question import Question, about_tokens, answered_before, missing_orders, size_of
+from benchmark.judging.question import Question, about_tokens, answered_before, missing_orders, most_tokens
 from benchmark.judging.replies import TOP_LOGPROBS, NoReplyError, UnreadableError, preference_of, raw_of, tokens_of
 from benchmark.judging.server import (
     OPENAI,
@@ -36,9 +36,6 @@ from benchmark.judging.server import (
 )
 from benchmark.judging.writer import Writer
 from benchmark.records import Verdict
-
-if TYPE_CHECKING:
-    pass
 
 SLOWEST = 10
 """Completion tokens a second that no server is slower than."""
@@ -96,8 +93,11 @@ class ChatJudge:
     concurrency
         Requests in the air at once.
     max_cost
-        US dollars that one call of `judge` may spend; None = no limit. Requests in the air count with the most that
-        they may cost, and those whose reply was lost as if they had been answered.
+        US dollars that this object may spend, over all calls of `judge`; None = no limit. Requests in the air count
+        with the most that they may cost: a token for every byte of the prompt, so the last few per cent of the limit,
+        and of a small limit more, stay unspent. Requests whose reply was lost, or came without a count of tokens,
+        stay counted so. A server that counts more tokens than the prompt has bytes, or writes more than
+        ``max_tokens``, breaks the limit by what was in the air when its first reply came; nothing is sent after it.
     pace
         How patient it is.
 
@@ -119,6 +119,8 @@ class ChatJudge:
         self.config, self.concurrency, self.max_cost, self.pace = config, concurrency, max_cost, pace
         self.question = Question(config)
         self.base_url = checked_url(base_url or config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+        self.purse = Purse(max_cost, config.price, config.max_tokens)
+        self.heard = False  # whether the server has replied to anything yet
         self.host = urlsplit(self.base_url).hostname or ""
         self.strict = self.host.endswith(STRICT_HOSTS)
         if concurrency < 1:
@@ -159,8 +161,8 @@ class ChatJudge:
         Raises
         ------
         UserError
-            If the judge cannot go on: no credit, a key or model that is refused, a rate limit that does not pass,
-            many failures in a row, or ``max_cost`` reached.
+            If the judge cannot go on: no credit, a key that is refused, an address or model that is refused before
+            anything was answered, a rate limit that does not pass, many failures in a row, or ``max_cost`` reached.
         """
         self.question.check(pairs)
         key = os.environ.get("OPENAI_API_KEY", "").strip()
@@ -178,9 +180,10 @@ class ChatJudge:
             raise
         asking.finish(asking.stopped_by)
         if asking.stopped_by is not None:
+            spent = self.purse.spent
             raise UserError(
                 f"judge {self.config.judge} at {self.host}: {asking.stopped_by}; {asking.judged} of {len(pairs)} pairs "
-                f"judged{asking.money}; the same command goes on"
+                f"judged{spent and f', {spent}'}; the same command goes on"
             )
 
     def fields(self, messages: list[dict[str, str]]) -> dict[str, Any]:
@@ -214,6 +217,7 @@ class _Open:
     raw: list[str] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    uncounted: int = 0
     error: str | None = None
 
     def verdict(self, unfinished: str | None = None) -> Verdict:
@@ -227,6 +231,7 @@ class _Open:
             calls=len(self.raw),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            uncounted=self.uncounted,
             error=error,
         )
 
@@ -241,14 +246,9 @@ class _Asking:
         # What never failed comes first: questions that always fail keep nobody waiting.
         self._queue = self._questions(sorted(pairs, key=lambda pair: pair.before is not None))
         self._open: dict[str, _Open] = {}
-        self._purse = Purse(judge.max_cost, judge.config.price, judge.config.max_tokens)
-        self._failed_in_a_row = 0
+        self._purse = judge.purse
+        self._failed_in_a_row = self._answered = 0
         self._pauses_in_a_row, self._pause_until, self._next_pause_from = 0, 0.0, 0.0
-
-    @property
-    def money(self) -> str:
-        """What was spent, for a message."""
-        return "" if (spent := self._purse.spent) is None else f", ${spent:.4f} spent"
 
     async def run(self, key: str) -> None:
         """Ask until all is answered or nothing more can be."""
@@ -271,8 +271,8 @@ class _Asking:
                 await asyncio.gather(*workers, return_exceptions=True)
 
     def finish(self, reason: str | None) -> None:
-        """Write all that is not written: of pairs half answered, what was answered and what replies came."""
-        halves = [opened for opened in self._open.values() if opened.raw]
+        """Write all that is not written: of pairs half asked, what was answered, what replies came and what failed."""
+        halves = [opened for opened in self._open.values() if opened.raw or opened.error]
         self._open.clear()
         self._writer.finish([opened.verdict(f"not finished: {reason}") for opened in halves])
 
@@ -311,40 +311,54 @@ class _Asking:
     async def _ask(self, opened: _Open, order: int) -> float:
         """Ask one question until a reply can be read."""
         messages = self._judge.question.messages(opened.pair, order)
-        size, fields = size_of(messages), self._judge.fields(messages)
+        most, fields = most_tokens(messages), self._judge.fields(messages)
         name = f"{opened.pair.key} {order}"
-        faults = unreadable = pauses = 0
+        faults = unopened = unreadable = pauses = 0
+        answered = self._answered
         while True:
-            reserved = await self._may_send(size, f"{name} {pauses}")
-            used, counted, sent = (0, 0), False, time.monotonic()
+            reserved = await self._may_send(most, f"{name} {pauses}")
+            # Until the server says otherwise, an interrupt as well, the request may have been answered and billed.
+            used: tuple[int, int] | None = None
+            sent = time.monotonic()
             fault: FaultError | None = None
             try:
                 body = await self._server.send(fields)
                 raw = raw_of(body, order, self._scrub)
-                used, counted = (reserved, False) if (tokens := tokens_of(body)) is None else (tokens, True)
+                self._judge.heard = True
+                self._answered += 1
+                used = tokens_of(body)
             except (FaultError, NoReplyError) as error:
                 fault = error if isinstance(error, FaultError) else FaultError(str(error), billed=True)
-                used = reserved if fault.billed else used
+                used = None if fault.billed else (0, 0)
             except HopelessError as error:
+                used = (0, 0)
                 raise self._stop(str(error)) from None
             except RefusedError as error:
+                used = (0, 0)
+                # A pair that was refused on an earlier run keeps no others waiting on this one.
+                if error.of_all and not self._judge.heard and opened.pair.before is None:
+                    self._stop(str(error))
                 raise self._given_up(str(error), counts=opened.pair.before is None) from None
             finally:
-                self._purse.give_back(reserved, used, size, counted=counted)
+                self._purse.give_back(reserved, used, most)
                 self._freed.set()
             if fault is not None and fault.limited:
                 pauses += 1
                 self._pause(sent, fault)
             elif fault is not None:
                 faults += 1
+                unopened += fault.unopened
+                if unopened >= self.pace.attempts and answered == self._answered:
+                    raise self._stop(f"the server cannot be reached ({fault}, {unopened} times)")
                 if faults >= self.pace.attempts:
                     raise self._given_up(f"{fault}, {faults} times", counts=True)
                 await self._sleep(max(self._back_off(name, faults), fault.after or 0.0))
             else:
                 opened.raw.append(raw)
-                if counted:
-                    opened.prompt_tokens += used[0]
-                    opened.completion_tokens += used[1]
+                opened.uncounted += used is None
+                prompt_tokens, completion_tokens = used or (0, 0)
+                opened.prompt_tokens += prompt_tokens
+                opened.completion_tokens += completion_tokens
                 self._pauses_in_a_row = 0
                 try:
                     return preference_of(raw, self.config)
@@ -355,7 +369,7 @@ class _Asking:
                             f"{error} ({unreadable} replies)", counts=opened.pair.before is None
                         ) from None
 
-    async def _may_send(self, size: int, name: str) -> tuple[int, int]:
+    async def _may_send(self, most: int, name: str) -> tuple[int, int]:
         """Wait for pauses to end and for money to be free; returns the tokens reserved."""
         while True:
             if self._stop_event.is_set():
@@ -363,10 +377,10 @@ class _Asking:
             if (pause := self._pause_until - time.monotonic()) > 0:
                 # Not all at once, or the limit is hit again.
                 await self._sleep(pause * (1 + _share(name) / 4))
-            elif (reserved := self._purse.take(size)) is not None:
+            elif (reserved := self._purse.take(most)) is not None:
                 return reserved
-            elif not self._purse.in_flight:
-                raise self._stop(f"stopped at --max-cost {self._judge.max_cost}")
+            elif not self._purse.waiting_helps:
+                raise self._stop(self._purse.refusal(most))
             else:
                 self._freed.clear()
                 await self._freed.wait()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -17,15 +18,20 @@ BYTES_A_TOKEN = 4.0
 """UTF-8 bytes of English text to a token, about; other languages have fewer. No tokenizer is loaded."""
 TOKENS_A_MESSAGE = 8
 """Around every message: its role and the marks of the chat format."""
-FIXED = ("prompt", "document", "first", "second")
+MOST_A_MESSAGE = 128
+"""Around every message at most: some chat formats add a date, or a sentence of their own."""
+FIXED = ("prompt", "document", "first", "second", "boundary")
 """What the template is told of a pair; a task's own words have other names."""
+BOUNDARY = 12
+"""Hexadecimal digits of a boundary."""
 
 
 class Question:
     """A judge's template.
 
     The texts of a pair are data: nothing in them is read as a template, nothing is escaped. The template itself runs in
-    Jinja's sandbox, for a judge's file may be anybody's.
+    Jinja's sandbox, for a judge's file may be anybody's. A template that puts ``boundary`` into the tags around a text
+    (see `boundary_of`) cannot have them closed from within.
 
     Parameters
     ----------
@@ -43,7 +49,7 @@ class Question:
         self._template = self._parsed(config.user)
         for task, words in config.tasks.items():
             if taken := sorted(set(words) & set(FIXED)):
-                raise UserError(f"judge {config.judge}: tasks.{task}: {taken[0]!r} is a text of the pair; rename it")
+                raise UserError(f"judge {config.judge}: tasks.{task}: {taken[0]!r} is told of every pair; rename it")
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Refuse, before anything is paid for, tasks that the judge is not made for and a template that fails."""
@@ -77,6 +83,7 @@ class Question:
             "first": texts[order],
             "second": texts[1 - order],
         }
+        told["boundary"] = boundary_of(pair.key, told.values())
         try:
             user = self._template.render(told)
         except Exception as error:  # a template can raise anything
@@ -93,6 +100,23 @@ class Question:
             return environment.from_string(template)
         except TemplateError as error:
             raise UserError(f"judge {self.config.judge}: user is not a Jinja template: {error}") from None
+
+
+def boundary_of(key: str, texts: Iterable[str]) -> str:
+    """Draw a mark for the tags around a pair's texts that none of the texts has, in either case.
+
+    It is a hash of the pair's key, which is a hash of both texts: a text that was written to contain it has another
+    key, and so another mark. Should one occur in a text all the same, the next is drawn.
+
+    Returns
+    -------
+    str
+        `BOUNDARY` hexadecimal digits, the same for both orders and on every run.
+    """
+    folded = [text.casefold() for text in texts]
+    digests = (hashlib.sha256(f"boundary {number}\n{key}".encode()).hexdigest() for number in count())
+    marks = (digest[:BOUNDARY] for digest in digests)
+    return next(mark for mark in marks if not any(mark in text for text in folded))
 
 
 def orders_asked(config: ChatConfig, pair: Pair) -> tuple[int, ...]:
@@ -118,6 +142,15 @@ def answered_before(pair: Pair) -> tuple[float | None, float | None]:
 def size_of(messages: Sequence[dict[str, str]]) -> int:
     """UTF-8 bytes of the messages' texts."""
     return sum(len(message["content"].encode()) for message in messages)
+
+
+def most_tokens(messages: Sequence[dict[str, str]]) -> int:
+    """Bound the prompt's tokens from above: one for every byte of the texts, and an allowance for the chat format.
+
+    Tokenisers over bytes never make more, in any language, since no token is shorter than a byte. One that rewrites the
+    text first, or a server with a long prompt of its own, might.
+    """
+    return size_of(messages) + MOST_A_MESSAGE * len(messages)
 
 
 def about_tokens(messages: Sequence[dict[str, str]]) -> int:

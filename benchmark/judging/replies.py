@@ -1,8 +1,10 @@
 """A chat judge's reply → a preference, or why it is none. Pure functions: the stored raw reply alone decides.
 
-A raw reply is one line of JSON, ``{"order": 0, "finish": "stop", "content": "A", "top": [["A", -0.1], ["B", -2.3]]}``:
-which order it was asked in (0 = the sample was shown first), why it ended, its text, and the candidates for its first
-token with their log-probabilities. What a server sent in another form is kept as it came and cannot be read.
+A raw reply is one line of JSON,
+``{"order": 0, "finish": "stop", "content": "A", "model": "gpt-4", "top": [["A", -0.1], ["B", -2.3]]}``: which order it
+was asked in (0 = the sample was shown first), why it ended, its text, which model the server says it is of, and the
+candidates for its first token with their log-probabilities. What a server sent in another form is kept as it came and
+cannot be read.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ LONGEST = 200_000
 """Characters of a raw reply; a longer one is kept cut, and is not read."""
 ENDS = 2_000
 """Characters at either end of a reply that is kept cut."""
+LONGEST_MODEL = 100
+"""Characters of a model's name that are kept."""
 MOST_TOKENS = 2**40
 """No count of tokens is higher."""
 ABOVE_ONE = 1e-3
@@ -66,6 +70,8 @@ def raw_of(body: Any, order: int, scrub: Callable[[str], str] = str) -> str:
     if not isinstance(message := choice.get("message"), dict):
         raise NoReplyError("the server's reply has no message")
     kept = {"order": order, "finish": choice.get("finish_reason"), "content": message.get("content")}
+    if isinstance(model := body.get("model"), str):
+        kept["model"] = model[:LONGEST_MODEL]
     if message.get("refusal"):
         kept["refusal"] = message["refusal"]
     if choice.get("logprobs") is not None:

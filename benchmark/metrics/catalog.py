@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Direction = Literal["higher is better", "higher is more diverse", "describes"]
+Direction = Literal["higher is better", "higher is more diverse", "lower is more diverse", "describes"]
 
 VALID_SHARE = "valid_share_"
 GATE = "<gate>"
@@ -64,6 +64,40 @@ METRICS: dict[str, Metric] = {
     ),
     "distinct_across_input": Metric(
         "distinct-n across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+    ),
+    "self_bleu_per_input": Metric(
+        "self-BLEU per input",
+        "mean BLEU-4 of one prompt's outputs, each against the others",
+        "lower is more diverse",
+        "[0, 1]",
+    ),
+    "self_bleu_across_input": Metric(
+        "self-BLEU across inputs", "the same over one output a prompt", "lower is more diverse", "[0, 1]"
+    ),
+    "ngram_cosine_per_input": Metric(
+        "n-gram cosine per input",
+        "1 minus the mean cosine of n-gram counts between one prompt's outputs, n = 1–5",
+        _DIVERSE,
+        "[0, 1]",
+    ),
+    "ngram_cosine_across_input": Metric(
+        "n-gram cosine across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+    ),
+    "compression_per_input": Metric(
+        "compression ratio per input",
+        "bytes of one prompt's outputs over their bytes after gzip",
+        "lower is more diverse",
+        "(0, ∞)",
+    ),
+    "vendi_per_input": Metric(
+        "Vendi score per input", "effective number of different outputs among one prompt's", _DIVERSE, "[1, k]"
+    ),
+    "vendi_across_input": Metric("Vendi score across inputs", "the same over one output a prompt", _DIVERSE, "[1, n]"),
+    "distinct_k_per_input": Metric(
+        "distinct classes per input",
+        "classes that one prompt's outputs fall into, by a threshold on the cosine of their embeddings",
+        _DIVERSE,
+        "[1, k]",
     ),
     "sbert_per_input": Metric(
         "Sentence-BERT per input",

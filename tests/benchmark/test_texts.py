@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.metrics import distinct_n, ead
+from benchmark.metrics import compression, distinct_k, distinct_n, ead, ngram_cosine, self_bleu, vendi
+from benchmark.metrics.encoder import Encoder
 from benchmark.metrics.ngrams import count_sets
+from benchmark.metrics.repeats import repeats_of
 from benchmark.texts import read_texts, score_texts
 
 ROWS = [
@@ -34,6 +36,20 @@ def test_every_metric_is_that_of_its_own_function(estimates):
     sets = [row["outputs"] for row in ROWS]
     assert estimates["ead_per_input"].value == pytest.approx(np.nanmean(ead.per_input(count_sets(sets))))
     assert estimates["distinct_per_input"].value == pytest.approx(np.nanmean(distinct_n.per_input(count_sets(sets))))
+    repeated = repeats_of(sets)
+    assert estimates["self_bleu_per_input"].value == pytest.approx(np.nanmean(self_bleu.per_input(repeated)))
+    assert estimates["ngram_cosine_per_input"].value == pytest.approx(np.nanmean(ngram_cosine.per_input(repeated)))
+    assert estimates["compression_per_input"].value == pytest.approx(np.nanmean(compression.per_input(sets)))
+    vectors = np.array([Encoder().encode(texts) for texts in sets])
+    assert estimates["vendi_per_input"].value == pytest.approx(vendi.per_input(vectors).mean(), abs=1e-2)
+    kinds = distinct_k.per_input(distinct_k.classes(distinct_k.cosine_relation(vectors)))
+    assert estimates["distinct_k_per_input"].value == pytest.approx(kinds.mean())
+    slots = [list(slot) for slot in zip(*sets, strict=True)]
+    for metric, module in (("self_bleu", self_bleu), ("ngram_cosine", ngram_cosine)):
+        across = np.mean([module.across_input(repeats_of([slot]))[0][0] for slot in slots])
+        assert estimates[f"{metric}_across_input"].value == pytest.approx(across)
+    across = vendi.across_input(vectors.swapaxes(0, 1))[0].mean()
+    assert estimates["vendi_across_input"].value == pytest.approx(across, abs=1e-2)
     assert estimates["empty_share"].value == pytest.approx(1 / 12)
     assert estimates["valid_share_text"].value == pytest.approx(10 / 12), "an empty one, and one that is the prompt"
     for metric in ("sbert_per_input", "sbert_across_input", "effective_per_input_text"):

@@ -13,8 +13,10 @@ from judge_server import HOSTILE, TRANSPORT, Answer, JudgeServer, as_json, chat_
 
 from benchmark.errors import UserError
 from benchmark.judging.chat import ChatJudge, Pace
+from benchmark.judging.config import Price
 from benchmark.judging.judge import judge_pairs
 from benchmark.judging.replies import reparse
+from benchmark.judging.report import report
 from benchmark.records import Verdict
 from benchmark.runs import read_jsonl
 
@@ -149,8 +151,8 @@ def after(number, answer):
         (as_json(429, LOW_CREDIT), "no credit"),
         (as_json(402, {"error": {"message": "pay", "code": 402}}), "no credit"),
         (as_json(401, {"error": "no"}), "the key is refused"),
-        (as_json(403, ["no"]), "access is refused"),
-        (Answer(404, b"not found"), "no such model or address"),
+        (as_json(403, ["no"]), "20 questions in a row failed (access is refused"),
+        (Answer(404, b"not found"), "20 questions in a row failed (no such model or address"),
         (as_json(429, {"error": {"message": "slow down"}}), "nothing was answered between 8 pauses"),
         (as_json(503, {}), "20 questions in a row failed (HTTP 503"),
         (Answer(200, cut=-1), "20 questions in a row failed ("),
@@ -231,6 +233,39 @@ def test_a_question_that_is_refused_fails_alone(tmp_path, status, message):
     (failed,) = (line for line in read_jsonl(tmp_path / "log.jsonl", Verdict, mend="") if line.preference is None)
     assert failed.error == f"HTTP {status}: {message}"
     assert (failed.raw, failed.calls) == ((), 0)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize(("refused", "stops"), [("text 24 for", 0), ("text 0 for", 1)])
+def test_a_question_of_which_access_is_refused_keeps_the_rest_from_no_answer_for_ever(tmp_path, status, refused, stops):
+    def special(asked, before):
+        return as_json(status, {"error": {"message": "filtered"}}) if refused in asked.question else None
+
+    pairs, log = chat_pairs(chat_config(), 40), tmp_path / "log.jsonl"
+    says = rf"(refused|no such model or address) \(HTTP {status}: filtered"
+    with JudgeServer(special=special) as server:
+        for _ in range(stops):
+            with pytest.raises(UserError, match=says):
+                judge(server, pairs, log, concurrency=1)
+            assert len(server.asked) == 1, "nothing was answered yet, and nothing else is asked"
+        for _ in range(2):
+            found = judge(server, pairs, log, concurrency=1)
+            assert [cell[2] for cell in set(pairs) - set(found)] == [int(refused.split()[1])]
+        assert set(server.answered.values()) == {1}
+    failed = [line for line in read_jsonl(log, Verdict, mend="") if line.preference is None]
+    assert all(f"HTTP {status}: filtered" in line.error for line in failed)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_wrong_model_or_address_stops_the_judge_at_once_every_time(tmp_path, status):
+    pairs, log = chat_pairs(chat_config(), 90), tmp_path / "log.jsonl"
+    with JudgeServer(special=lambda *_: Answer(status, b"no")) as server:
+        for run in (1, 2):
+            with pytest.raises(UserError, match=rf"(access is refused|no such model or address) \(HTTP {status}"):
+                judge(server, pairs, log, concurrency=4)
+            assert len(server.asked) <= 4 * run
+        server.special = lambda *_: None
+        assert set(judge(server, pairs, log)) == set(pairs)
 
 
 def test_half_an_answer_is_kept_and_only_the_other_half_asked(tmp_path):
@@ -332,6 +367,39 @@ def test_an_interrupted_judge_writes_all_it_was_told_and_waits_for_nothing(tmp_p
         found = judge(server, pairs, log)
         assert set(server.answered.values()) == {1}
     assert set(found) == set(pairs)
+
+
+def test_the_report_counts_every_reply_of_every_run_once(tmp_path):
+    log, pairs = tmp_path / "log.jsonl", chat_pairs(chat_config(), 120)
+    config = chat_config(price=Price(input=2.0, output=8.0, as_of="today"))
+    processes, seen = [], []
+
+    def special(asked, before):
+        seen.append(asked)
+        if len(seen) == 101 + 8:
+            os.kill(processes[0].pid, signal.SIGINT)
+        return Answer(200, hang=True) if len(seen) > 101 else None
+
+    hostile = {kind: portion for kind, portion in SHARES.items() if kind in HOSTILE}
+    with JudgeServer(special=special, shares=hostile, doomed="prompt 3") as server:
+        run_process(server.url, log, processes)
+        counts = [sum(server.replied.values())]
+        server.special, server.shares = lambda _asked, _before: None, SHARES | {"hang": 0.0}
+        for doomed in ("prompt 3", None):
+            server.doomed = doomed
+            judge(server, pairs, log, config)
+            counts.append(sum(server.replied.values()))
+        tokens, untold = server.tokens, server.untold
+        assert set(server.answered) == asked_about(pairs)
+    assert 0 < counts[0] < counts[1] < counts[2]
+    lines = read_jsonl(log, Verdict, mend="")
+    assert len(lines) > len(pairs), "some failed first"
+    found = report(config, "t", pairs, lines)
+    assert (found.judged, found.failed) == (len(pairs), 0)
+    assert found.calls == counts[-1]
+    assert [found.prompt_tokens, found.completion_tokens] == tokens
+    assert found.cost == pytest.approx((tokens[0] * 2.0 + tokens[1] * 8.0) / 1e6)
+    assert sum(line.uncounted for line in lines) == untold > 0
 
 
 def test_a_log_that_cannot_be_written_ends_the_judging_with_that_error():

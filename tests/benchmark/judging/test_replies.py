@@ -254,6 +254,16 @@ def test_a_reply_that_is_too_long_is_kept_cut_and_not_read():
     assert reparse(raw_of(body, 1), NAMED) == 0
 
 
+def test_the_model_that_the_server_says_it_served_is_kept_short():
+    good = completion("which?", {"messages": [], "logprobs": True, "model": "m-2026"})
+    assert json.loads(raw_of(good, 0))["model"] == "m-2026"
+    assert reparse(raw_of(good, 0), GRADED) == reparse(raw_of(good | {"model": None}, 0), GRADED) is not None
+    assert json.loads(raw_of(good | {"model": "m" * 5000}, 0))["model"] == "m" * 100
+    for none in (None, 1, ["m"], {"m": 1}):
+        assert "model" not in json.loads(raw_of(good | {"model": none}, 0))
+    assert "planted" not in raw_of(good | {"model": "planted"}, 0, lambda text: text.replace("planted", "[key]"))
+
+
 def test_tokens_are_counts_or_not_counted():
     def usage(prompt, completion):
         return tokens_of({"usage": {"prompt_tokens": prompt, "completion_tokens": completion}})

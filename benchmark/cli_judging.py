@@ -127,9 +127,8 @@ def print_texts(path: Path, threads: int) -> None:
         f"{path.name}: {len(rows)} prompts × {k} outputs, 95 % intervals over prompts",
         ("metric", "value", "interval", "direction", "meaning"),
         [
-            (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", metric(e.metric).direction)
-            + (metric(e.metric).meaning,)
-            for e in estimates
+            (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", about.direction, about.meaning)
+            for e, about in ((estimate, metric(estimate.metric)) for estimate in estimates)
         ],
     )
     if k == 1:

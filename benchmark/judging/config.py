@@ -116,8 +116,8 @@ class ChatConfig(_Judge):
         The server; None = ``OPENAI_BASE_URL`` of the environment, else OpenAI's own.
     system, user
         The messages; ``user`` is a Jinja template over ``prompt`` (the instruction), ``document`` (what is to be
-        summarised), ``first``, ``second`` (the two answers), ``boundary`` (letters that stand in none of the texts, to mark
-        where each begins and ends) and the task's own words.
+        summarised), ``first``, ``second`` (the two answers), ``boundary`` (letters that stand in none of the texts, to
+        mark where each begins and ends) and the task's own words.
     tasks
         Task → words of its own for the template; the judge is for these tasks alone.
     labels

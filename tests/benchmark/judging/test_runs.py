@@ -170,7 +170,7 @@ def test_a_head_to_head_with_gaps_is_refused_unless_it_is_allowed(tmp_path, monk
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in failed))
     monkeypatch.setattr(judging, "judge_pairs", lambda *_, **__: 0)  # as if the failures lasted
-    with pytest.raises(UserError, match="10 of 12 samples have a verdict; .* --allow-missing"):
+    with pytest.raises(UserError, match=r"10 of 12 samples have a verdict; .* --allow-missing"):
         head_to_head(one, other)
     assert head_to_head(one, other, allow_missing=True).estimates[0].n < whole.estimates[0].n
 
@@ -214,7 +214,7 @@ def test_options_that_a_judge_does_not_have_are_refused(run, tmp_path):
 @pytest.mark.parametrize("function", ["os.system", "tasks.pocket.world.nothing", "tasks.nowhere.f", "f"])
 def test_an_oracle_is_a_function_of_ours_and_of_nobody_elses(tmp_path, function):
     config = find_judge(judge_file(tmp_path, function=function).judge)
-    with pytest.raises(UserError, match="is not within tasks|is not there"):
+    with pytest.raises(UserError, match=r"is not within tasks|is not there"):
         load_judge(config)
 
 

@@ -13,6 +13,7 @@ from benchmark.errors import UserError
 from benchmark.flags import facts_of, flags_of
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.catalog import is_share
+from benchmark.metrics.compression import compressor
 from benchmark.quantities import Column, Floats, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Role, Sample, Scores, Verdict
 from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
@@ -160,6 +161,7 @@ def score(
                 "share_over_token_limit": encoder.truncated_share(texts),
             },
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
+            "compressor": compressor(),
             "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
             **({"judge": {found.task: found.model_dump(mode="json") for found in reports}} if reports else {}),
         },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from benchmark.cli_arguments import DataRoot, Device, RunFolder, Threads
+from benchmark.errors import UserError
 from benchmark.terminal import print_scores, print_table
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def score(
     ],
     judge: JudgeName = None,
     allow_missing: AllowMissing = False,
+    metrics: Annotated[
+        str | None, typer.Option(help='Print these alone: beginnings of names, such as "ead,vendi,win_rate".')
+    ] = None,
     threads: Threads = 1,
     data_root: DataRoot = None,
 ) -> None:
@@ -104,16 +108,28 @@ def score(
     from benchmark.progress import Bars
     from benchmark.runs import Run
 
+    wanted = _wanted(metrics)
     if run.is_file():
-        print_texts(run, threads)
+        print_texts(run, threads, wanted)
         return
     pipeline.use_data(data_root)
     with Bars() as bars:
         scores = pipeline.score(Run(run), bars.stage, threads, judge=judge, allow_missing=allow_missing)
-    print_scores(scores)
+    print_scores(scores, wanted)
 
 
-def print_texts(path: Path, threads: int) -> None:
+def _wanted(metrics: str | None) -> tuple[str, ...]:
+    """Read beginnings of metrics' names; each must begin one."""
+    from benchmark.metrics.catalog import METRICS
+
+    wanted = tuple(part.strip() for part in metrics.split(",")) if metrics else ("",)
+    for part in wanted:
+        if not any(name.startswith(part) for name in METRICS):
+            raise UserError(f"--metrics: no metric begins with {part!r}; `gendiv list metrics` names them")
+    return wanted
+
+
+def print_texts(path: Path, threads: int, wanted: tuple[str, ...]) -> None:
     """Score a file of prompts and outputs, and print a line a metric."""
     from benchmark.metrics.catalog import metric
     from benchmark.progress import Bars
@@ -129,6 +145,7 @@ def print_texts(path: Path, threads: int) -> None:
         [
             (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", about.direction, about.meaning)
             for e, about in ((estimate, metric(estimate.metric)) for estimate in estimates)
+            if e.metric.startswith(wanted)
         ],
     )
     if k == 1:

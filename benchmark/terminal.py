@@ -23,8 +23,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     Console(width=max(Console().width, 160)).print(table)
 
 
-def print_scores(scores: Scores) -> None:
-    """Print the headline numbers of one run: a line a metric, a column a role."""
+def print_scores(scores: Scores, wanted: tuple[str, ...] = ("",)) -> None:
+    """Print the headline numbers of one run: a line a metric whose name begins so, a column a role."""
     from rich.console import Console
     from rich.table import Table
 
@@ -36,7 +36,7 @@ def print_scores(scores: Scores) -> None:
     roles = list(dict.fromkeys(estimate.role for estimate in shown))
     cells = {(e.metric, e.role): f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]{_of_fewer(e, scores)}" for e in shown}
     table = Table("metric", *roles, box=None, pad_edge=False)
-    for metric in dict.fromkeys(estimate.metric for estimate in shown):
+    for metric in dict.fromkeys(estimate.metric for estimate in shown if estimate.metric.startswith(wanted)):
         table.add_row(metric, *(cells.get((metric, role), "–") for role in roles))
     # Wide enough on a pipe too: a cut-off number is worse than a long line.
     console = Console(width=max(Console().width, 28 + 40 * (1 + len(roles))))

@@ -297,3 +297,19 @@ def test_nothing_of_this_machine_is_in_a_run(scored):
     text = (scored / "run.json").read_text() + (scored / "scores.json").read_text()
     for secret in (os.getcwd(), os.path.expanduser("~"), str(scored.parent)):
         assert len(secret) < 2 or secret not in text
+
+
+def test_only_the_metrics_that_are_asked_for_are_printed(gendiv, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"prompt": "p", "outputs": ["a b c", "d e f"]}\n' * 3)
+    status, out, _ = gendiv("score", path, "--metrics", "ead, vendi_per")
+    assert status == 0
+    names = [line.split()[0] for line in out.splitlines()[2:] if re.match(r"[a-z_]+_input", line)]
+    assert names == [
+        "ead_per_input",
+        "ead_rlfh_per_input",
+        "vendi_per_input",
+        "ead_across_input",
+        "ead_rlfh_across_input",
+    ]
+    assert "no metric begins with 'nonsense'" in refused(gendiv("score", path, "--metrics", "ead,nonsense"))

@@ -1,4 +1,4 @@
-"""How each diversity measure orders sets of texts whose diversity is known: McDiv, conTest, decTest of Tevet and Berant.
+"""Diversity measures on sets of texts whose diversity is known: McDiv, conTest and decTest of Tevet and Berant.
 
     PYTHONPATH=. OMP_NUM_THREADS=1 python tests/benchmarks/diversity_eval.py > tests/benchmarks/diversity_eval.md
 

@@ -300,14 +300,13 @@ def test_a_server_killed_on_the_way_loses_nothing_and_the_rest_is_asked_of_the_n
             if n and log.read_bytes().count(b"\n") >= 5:
                 server.kill()
 
-        with pytest.raises(UserError, match=r"3 questions in a row failed .*the same command goes on") as error:
+        with pytest.raises(UserError, match=r"the server cannot be reached .*the same command goes on") as error:
             judge_pairs(ChatJudge(short(), base_url=server.url, concurrency=1, pace=QUICK), pairs, log, advance=advance)
     assert "\n" not in str(error.value)
     before = read_jsonl(log, Verdict, mend="")
     good = {verdict.cell for verdict in before if verdict.preference is not None}
     failed = [verdict for verdict in before if verdict.preference is None]
     assert 5 <= len(good) < len(pairs)
-    assert failed
     assert all(verdict.error and "\n" not in verdict.error for verdict in failed)
     with Server(made.model, tmp_path / "second") as server:
         judge_pairs(ChatJudge(short(), base_url=server.url), pairs, log)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.errors import UserError
+from benchmark.judging.runs import Progress, judged
 from benchmark.judging.runs import judge as judge
-from benchmark.judging.runs import judged
 from benchmark.opened import identity, open_run
 from benchmark.provenance import environment
 from benchmark.records import Manifest, ModelCard, Prompt, Sampling, Scores, Truncation
@@ -22,9 +22,6 @@ from benchmark.suites import Suite, load_prompts, load_suite
 
 if TYPE_CHECKING:
     from benchmark.sampling.model import Backend, Built
-
-Progress = Callable[[str, int, int], None]
-"""(stage, cells done since the last call, cells in all)."""
 
 
 @dataclass(frozen=True)

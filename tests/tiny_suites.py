@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -113,11 +115,12 @@ def _with_children(pid: int) -> list[psutil.Process]:
 def bytes_drawn(out: Path) -> int:
     """Count the bytes in all sample files of runs, in the hidden folders of processes as well."""
     total = 0
-    for path in out.rglob("*.jsonl"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # gathered in this moment
-            continue
+    # Not `rglob`: it raises where a folder is gathered, and so removed, between its listing and its reading.
+    for folder, _, names in os.walk(out):
+        for name in names:
+            if name.endswith(".jsonl"):
+                with contextlib.suppress(FileNotFoundError):  # gathered in this moment
+                    total += os.stat(os.path.join(folder, name)).st_size
     return total
 
 

@@ -169,7 +169,13 @@ def merge(
     print(f"merged: {merge_shards(shards, out).folder}")
 
 
-for command in (cli_judging.judge, cli_judging.score, cli_judging.compare, cli_judging.judge_accuracy):
+for command in (
+    cli_judging.judge,
+    cli_judging.gate,
+    cli_judging.score,
+    cli_judging.compare,
+    cli_judging.judge_accuracy,
+):
     app.command()(command)
 
 
@@ -364,8 +370,9 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         return ("task", "suite", "role", "title"), [(e.task, s.id, e.role, e.title) for s, e in entries]
     if what == "metrics":
         from benchmark.metrics.catalog import METRICS
+        from benchmark.metrics.own import own_metrics
 
-        metrics = METRICS.items()
+        metrics = [*METRICS.items(), *((own.metric, own.about) for own in own_metrics())]
         return ("metric", "meaning", "direction", "range"), [
             (name, metric.meaning, metric.direction, metric.range) for name, metric in metrics
         ]
@@ -373,9 +380,9 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         from reference_models.methods import METHODS
 
         return ("method", "meaning"), [(name, method.meaning) for name, method in METHODS.items()]
-    from benchmark.judging.config import load_judge_configs
+    from benchmark.judging.config import load_judge_configs, own_judges
 
-    configs = load_judge_configs().values()
+    configs = [*load_judge_configs().values(), *own_judges().values()]
     return ("judge", "kind", "judges", "description"), [
         (config.judge, config.kind, config.workload, config.description) for config in configs
     ]

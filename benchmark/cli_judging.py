@@ -96,6 +96,10 @@ def score(
         ),
     ],
     judge: JudgeName = None,
+    gate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A quality gate beside the suite's own, see `gendiv gate`; may be repeated."),
+    ] = None,
     allow_missing: AllowMissing = False,
     metrics: Annotated[
         str | None, typer.Option(help='Print these alone: beginnings of names, such as "ead,vendi,win_rate".')
@@ -114,17 +118,50 @@ def score(
         return
     pipeline.use_data(data_root)
     with Bars() as bars:
-        scores = pipeline.score(Run(run), bars.stage, threads, judge=judge, allow_missing=allow_missing)
+        scores = pipeline.score(
+            Run(run), bars.stage, threads, judge=judge, gates=gate or (), allow_missing=allow_missing
+        )
     print_scores(scores, wanted)
+
+
+def gate(
+    run: RunFolder,
+    judge: Annotated[str, typer.Option("--judge", metavar="NAME", help="A judge with scores that has judged the run.")],
+    name: Annotated[str, typer.Option(help="The gate's name: part of the names of the metrics that it gates.")],
+    quantile: Annotated[float, typer.Option(min=0, max=0.999, help="Share of the references that may fail.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the YAML here instead of printing it.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Freeze a quality gate: a quantile of the scores that a reward model gives the references, a task at a time.
+
+    Then `gendiv score RUN --gate FILE` adds effective diversity by that gate.
+    """
+    import yaml
+
+    from benchmark import pipeline
+    from benchmark.judging.gate import freeze
+    from benchmark.opened import open_run
+    from benchmark.runs import Run, write_atomically
+
+    pipeline.use_data(data_root)
+    found = freeze(open_run(Run(run)), judge, name, quantile)
+    text = yaml.safe_dump(found.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    if out is None:
+        print(text, end="")
+        return
+    write_atomically(out, text)
+    print(f"wrote {out}")
 
 
 def _wanted(metrics: str | None) -> tuple[str, ...]:
     """Read beginnings of metrics' names; each must begin one."""
-    from benchmark.metrics.catalog import METRICS
+    from benchmark.metrics.catalog import METRICS, OWN
 
     wanted = tuple(part.strip() for part in metrics.split(",")) if metrics else ("",)
     for part in wanted:
-        if not any(name.startswith(part) for name in METRICS):
+        if not any(name.startswith(part) for name in [*METRICS, OWN]) and not part.startswith(OWN):
             raise UserError(f"--metrics: no metric begins with {part!r}; `gendiv list metrics` names them")
     return wanted
 
@@ -132,19 +169,21 @@ def _wanted(metrics: str | None) -> tuple[str, ...]:
 def print_texts(path: Path, threads: int, wanted: tuple[str, ...]) -> None:
     """Score a file of prompts and outputs, and print a line a metric."""
     from benchmark.metrics.catalog import metric
+    from benchmark.metrics.own import own_metrics
     from benchmark.progress import Bars
     from benchmark.texts import read_texts, score_texts
 
     with Bars() as bars:
         rows = read_texts(path)
         estimates = score_texts(rows, bars.counter("embedding"), threads=threads)
+    own = {found.metric: found.about for found in own_metrics()}
     k = len(rows[0].outputs)
     print_table(
         f"{path.name}: {len(rows)} prompts × {k} outputs, 95 % intervals over prompts",
         ("metric", "value", "interval", "direction", "meaning"),
         [
             (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", about.direction, about.meaning)
-            for e, about in ((estimate, metric(estimate.metric)) for estimate in estimates)
+            for e, about in ((e, own.get(e.metric) or metric(e.metric)) for e in estimates)
             if e.metric.startswith(wanted)
         ],
     )

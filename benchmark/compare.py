@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
 from benchmark.errors import UserError
 from benchmark.metrics.catalog import metric as catalogued
@@ -18,7 +19,7 @@ WIN_RATE = "win_rate"
 """Beginning of the ids of all win rates."""
 DECIMALS = 9
 """Of differences; the values have six."""
-OF_EMBEDDINGS = ("sbert_", "effective_", "conditional_")
+OF_EMBEDDINGS = ("sbert_", "effective_", "conditional_", "vendi_", "distinct_k_")
 """Beginnings of the ids of metrics that a sentence encoder makes."""
 
 
@@ -168,13 +169,27 @@ def _shared(first: Scores, second: Scores) -> Iterator[tuple[str, Role, float, s
 
 
 def _same_maker(metric: str, first: Scores, second: Scores) -> bool:
-    """Whether a metric was made by the same judge and encoder, as far as it needs them."""
+    """Whether a metric was made by the same judge, encoder, compressor, gate and function, as far as it needs them."""
+    if any(mine != theirs for mine, theirs in zip(_makers(metric, first), _makers(metric, second), strict=True)):
+        return False
     if metric.startswith(OF_EMBEDDINGS) and first.identity.encoder != second.identity.encoder:
         return False
     # A gate of the same name as the judge is that judge's: another version of it has other scores.
     gated = first.identity.judge is not None and metric.endswith(f"_{first.identity.judge}")
     another_version = first.identity.judge == second.identity.judge and _judge(first) != _judge(second)
     return not (metric.startswith(WIN_RATE) and _judge(first) != _judge(second)) and not (gated and another_version)
+
+
+def _makers(metric: str, run: Scores) -> tuple[object, ...]:
+    """What else made a metric, by the run's notes: a gate of the user's, another package, a compressor."""
+    gates = {name: gate for name, gate in _note(run, "gates").items() if metric.endswith(f"_{name}")}
+    compressor = run.notes.get("compressor") if metric.startswith("compression_") else None
+    return gates, _note(run, "own").get(metric), compressor
+
+
+def _note(run: Scores, name: str) -> dict[str, JsonValue]:
+    note = run.notes.get(name)
+    return note if isinstance(note, dict) else {}
 
 
 class _Values(NamedTuple):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.errors import UserError
+from benchmark.judging.gate import read_gate, scored_by
 from benchmark.judging.runs import Progress, judged
 from benchmark.judging.runs import judge as judge
 from benchmark.opened import identity, open_run
@@ -180,6 +182,7 @@ def score(
     threads: int = 1,
     *,
     judge: str | None = None,
+    gates: Sequence[Path] = (),
     allow_missing: bool = False,
 ) -> Scores:
     """Score a run by a judge's verdicts, or without any, write its ``scores.json`` and return it.
@@ -194,22 +197,29 @@ def score(
         CPU threads of torch.
     judge
         Whose verdicts; None = the suite's own judge's, else those of the only judge that there are, else none.
+    gates
+        Files of quality gates beside the suite's own; see `gendiv gate`.
     allow_missing
         Score what there is although samples that were to be judged have no verdict.
     """
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
+    from benchmark.metrics.own import own_metrics
 
     opened = open_run(run)
     suite = opened.suite
     found = judged(opened, judge, allow_missing=allow_missing)
-    gate = found if suite.gate.judge in (None, found.judge) else judged(opened, suite.gate.judge)
+    more = [read_gate(path) for path in gates]
+    if double := next((name for name, n in Counter(gate.name for gate in [suite.gate, *more]).items() if n > 1), None):
+        raise UserError(f"two gates are called {double!r}; give each its own `name`")
+    asked = [scored_by(opened, gate, found) for gate in [suite.gate, *more]]
+    others = {scores.judge: scores for scores in asked if scores.judge and scores.judge != found.judge}
     manifest = opened.manifest.model_copy(
         update={
             "identity": opened.manifest.identity.model_copy(update={"judge": found.judge, "judge_sha256": found.sha256})
         }
     )
-    inputs = run.inputs_sha256([*found.logs, *gate.logs])
+    inputs = run.inputs_sha256([*found.logs, *(log for scores in others.values() for log in scores.logs)])
     samples = {entry.task: opened.samples(entry.task) for entry in suite.tasks}
     before = 0
 
@@ -228,8 +238,10 @@ def score(
         encoder,
         opened.prompts,
         inputs,
-        gate_verdicts=gate.verdicts,
+        gates=more,
+        gate_verdicts={name: scores.verdicts for name, scores in others.items()},
         reports=found.reports,
+        own=own_metrics(),
     )
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -21,9 +22,10 @@ from benchmark.metrics import (
     vendi,
 )
 from benchmark.metrics.ngrams import count, tokens
+from benchmark.metrics.own import OwnMetric
 from benchmark.metrics.repeats import repeats
 from benchmark.metrics.validity import invalid_reason
-from benchmark.records import Sample, Verdict
+from benchmark.records import Prompt, Sample, Verdict
 from benchmark.statistics.intervals import Interval
 from benchmark.statistics.jackknife import pseudo_values
 from benchmark.statistics.length_control import length_controlled
@@ -67,7 +69,7 @@ class TaskGrid:
     verdicts
         Of any of these samples; a later line of the log supersedes an earlier one.
     gate_verdicts
-        Those whose scores the quality gate asks for; None = the same.
+        Judge → its verdicts, for gates that ask for another judge's scores.
 
     Raises
     ------
@@ -79,7 +81,7 @@ class TaskGrid:
         self,
         samples: Sequence[Sample],
         verdicts: Sequence[Verdict],
-        gate_verdicts: Sequence[Verdict] | None = None,
+        gate_verdicts: Mapping[str, Sequence[Verdict]] = MappingProxyType({}),
     ) -> None:
         self.doc_ids = sorted({sample.doc_id for sample in samples}, key=_natural)
         self.temperatures = sorted({sample.temperature for sample in samples})
@@ -102,7 +104,7 @@ class TaskGrid:
             return found
 
         self.verdicts = placed(verdicts)
-        self.gate_verdicts = self.verdicts if gate_verdicts is None else placed(gate_verdicts)
+        self.gate_verdicts = {judge: placed(found) for judge, found in gate_verdicts.items()}
 
 
 def columns(
@@ -110,11 +112,12 @@ def columns(
     level: int,
     *,
     task: str,
-    gate: Gate,
-    prompts: Mapping[str, str],
+    gates: Sequence[Gate],
+    prompts: Mapping[str, Prompt],
     length_control: LengthControl | None,
     embeddings: NDArray[np.float32],
     place: Mapping[str, int],
+    own: Sequence[OwnMetric] = (),
 ) -> list[Column]:
     """Compute every quantity at one temperature.
 
@@ -124,24 +127,26 @@ def columns(
         The task's grid and the number of the temperature in it.
     task
         The task's name.
-    gate
-        The suite's quality gate.
+    gates
+        Quality gates: the suite's, and those that the user adds.
     prompts
-        Doc id → prompt text, for the gate's copy test; may be empty.
+        Doc id → prompt, for the gates' tests of texts; empty where they are not ours to ship.
     length_control
         How the suite fits the length-controlled win rate; None = not at all.
     embeddings, place
         Unit rows of all different texts of the run, and the row of each.
+    own
+        Metrics of other packages.
     """
     samples, verdicts = grid.samples[:, level], grid.verdicts[:, level]
     n, k = samples.shape
     texts = [sample.text for sample in samples.flat]
     vectors = embeddings[[place[text] for text in texts]].reshape(n, k, -1)
-    valid = _valid(grid.doc_ids, samples, grid.gate_verdicts[:, level], prompts, gate, task)
+    valid = {gate.name: _valid(grid, level, gate, prompts, task) for gate in gates}
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
     means = {
-        f"valid_share_{gate.name}": sentence_bert.valid_share(valid),
+        **{f"valid_share_{gate}": sentence_bert.valid_share(passed) for gate, passed in valid.items()},
         "length_words": words.lengths.reshape(n, k).mean(axis=1),
         "empty_share": np.array([not text.strip() for text in texts]).reshape(n, k).mean(axis=1),
         "cut_off_share": _cut_off_share(samples),
@@ -159,14 +164,17 @@ def columns(
             "sbert_per_input": sentence_bert.per_input(vectors),
             "vendi_per_input": vendi.per_input(vectors),
             "distinct_k_per_input": distinct_k.per_input(distinct_k.classes(distinct_k.cosine_relation(vectors))),
-            f"effective_per_input_{gate.name}": sentence_bert.effective(vectors, valid),
-            f"conditional_per_input_{gate.name}": sentence_bert.conditional(vectors, valid),
         }
+        for gate, passed in valid.items():
+            means[f"effective_per_input_{gate}"] = sentence_bert.effective(vectors, passed)
+            means[f"conditional_per_input_{gate}"] = sentence_bert.conditional(vectors, passed)
+    asked = [prompts[doc_id].text if doc_id in prompts else "" for doc_id in grid.doc_ids]
+    for metric in own:
+        means[metric.metric] = metric.per_input(asked, [[sample.text for sample in row] for row in samples])
     sets = {}
     if n > 2:
         slot = np.tile(np.arange(k), n)
         counts, counts_rlfh, repeated = count(words, slot), count(rlfh, slot), repeats(words, slot)
-        effective = [sentence_bert.effective_across_input(vectors[:, j], valid[:, j]) for j in range(k)]
         sets = {
             "ead_across_input": _over_slots(*ead.across_input(counts)),
             "ead_rlfh_across_input": _over_slots(*ead.across_input(counts_rlfh, short="zero")),
@@ -175,10 +183,12 @@ def columns(
             "ngram_cosine_across_input": _over_slots(*ngram_cosine.across_input(repeated)),
             "sbert_across_input": _over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
             "vendi_across_input": _over_slots(*vendi.across_input(vectors.swapaxes(0, 1))),
-            f"effective_across_input_{gate.name}": _over_slots(
-                np.array([value for value, _ in effective]), np.array([without for _, without in effective])
-            ),
         }
+        for gate, passed in valid.items():
+            effective = [sentence_bert.effective_across_input(vectors[:, j], passed[:, j]) for j in range(k)]
+            sets[f"effective_across_input_{gate}"] = _over_slots(
+                np.array([value for value, _ in effective]), np.array([without for _, without in effective])
+            )
     temperature = grid.temperatures[level]
     preferences = _means(verdicts, lambda verdict: cast(float, verdict.preference))
     return [
@@ -224,27 +234,23 @@ def _controlled(
     return Column("win_rate_lc", task, temperature, "controlled", values, interval=fit.interval)
 
 
-def _valid(
-    doc_ids: Sequence[str],
-    samples: NDArray[np.object_],
-    verdicts: NDArray[np.object_],
-    prompts: Mapping[str, str],
-    gate: Gate,
-    task: str,
-) -> NDArray[np.bool_]:
-    """Which samples pass the gate: an answer at all and, where the gate has a threshold, good enough."""
+def _valid(grid: TaskGrid, level: int, gate: Gate, prompts: Mapping[str, Prompt], task: str) -> NDArray[np.bool_]:
+    """Which samples pass a gate: an answer at all and, where the gate has a threshold, good enough."""
     minimum = gate.minimum_score.get(task)
+    samples, verdicts = grid.samples[:, level], grid.gate_verdicts.get(gate.judge or "", grid.verdicts)[:, level]
     valid = np.empty(samples.shape, dtype=bool)
     for (row, slot), sample in np.ndenumerate(samples):
+        prompt = prompts.get(grid.doc_ids[row])
         reason = invalid_reason(
-            prompts.get(doc_ids[row], ""),
+            prompt.text if prompt else "",
             sample.text,
             sample.finish_reason,
+            references=prompt.references if prompt else (),
             cut_off_is_valid=gate.cut_off_is_valid,
         )
         passes = reason is None
         if passes and minimum is not None:
-            verdict: Verdict | None = verdicts[row, slot]  # type: ignore[assignment]
+            verdict = cast("Verdict | None", verdicts[row, slot])
             passes = verdict is not None and verdict.score is not None and verdict.score >= minimum
         valid[row, slot] = passes
     return valid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -14,12 +15,13 @@ from benchmark.flags import facts_of, flags_of
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.catalog import is_share
 from benchmark.metrics.compression import compressor
+from benchmark.metrics.own import OwnMetric
 from benchmark.quantities import Column, Floats, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Role, Sample, Scores, Verdict
 from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
 from benchmark.statistics.intervals import Interval, t_interval, welch
 from benchmark.statistics.win_rate import win_rates
-from benchmark.suites import Suite
+from benchmark.suites import Gate, Suite
 
 BOOTSTRAP_SEED = 20231010
 
@@ -57,8 +59,10 @@ def score(
     prompts: Mapping[str, Sequence[Prompt]] | None = None,
     inputs_sha256: Mapping[str, str] | None = None,
     *,
-    gate_verdicts: Mapping[str, Sequence[Verdict]] | None = None,
+    gates: Sequence[Gate] = (),
+    gate_verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]] = MappingProxyType({}),
     reports: Sequence[JudgeReport] = (),
+    own: Sequence[OwnMetric] = (),
 ) -> Scores:
     """Score a run.
 
@@ -76,10 +80,14 @@ def score(
         Task → prompts, for the text gate's copy test; None where they are not ours to ship.
     inputs_sha256
         File → hash of what was read, to be kept with the scores.
+    gates
+        Quality gates beside the suite's own.
     gate_verdicts
-        Those whose scores the quality gate asks for, where another judge's verdicts are scored; None = ``verdicts``.
+        Judge → task → its verdicts, for gates that ask for the scores of another judge than ``verdicts`` is of.
     reports
         What is known of the judge, to be kept with the scores.
+    own
+        Metrics of other packages.
 
     Returns
     -------
@@ -104,9 +112,9 @@ def score(
         grid = TaskGrid(
             samples[entry.task],
             verdicts.get(entry.task, ()),
-            None if gate_verdicts is None else gate_verdicts.get(entry.task, ()),
+            {name: found.get(entry.task, ()) for name, found in gate_verdicts.items()},
         )
-        asked = {prompt.doc_id: prompt.text for prompt in prompts[entry.task]} if prompts else {}
+        asked = {prompt.doc_id: prompt for prompt in prompts[entry.task]} if prompts else {}
         part = [
             column
             for level in range(len(grid.temperatures))
@@ -114,11 +122,12 @@ def score(
                 grid,
                 level,
                 task=entry.task,
-                gate=suite.gate,
+                gates=[suite.gate, *gates],
                 prompts=asked,
                 length_control=suite.length_control,
                 embeddings=embeddings,
                 place=place,
+                own=own,
             )
         ]
         gaps = next((found.pairs - found.judged for found in reports if found.task == entry.task), 0)
@@ -163,6 +172,8 @@ def score(
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
             "compressor": compressor(),
             "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
+            **({"gates": {gate.name: gate.model_dump(mode="json") for gate in gates}} if gates else {}),
+            **({"own": {metric.metric: dict(metric.provenance) for metric in own}} if own else {}),
             **({"judge": {found.task: found.model_dump(mode="json") for found in reports}} if reports else {}),
         },
         record=manifest.record,

@@ -56,6 +56,8 @@ class Gate(Record):
     """Whether an output that the token limit ended may pass: where the limit is shorter than the references are."""
     judge: FileName | None = None
     """Judge whose scores ``minimum_score`` is of; None where validity asks for none."""
+    judge_sha256: str | None = None
+    """Hash of that judge's whole configuration, weights included, where its name does not say them."""
     minimum_score: dict[str, float] = Field(default={})
     """Task → least judge score of a valid sample (a frozen quantile of the references' scores)."""
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import UserError
 from benchmark.quantities import TaskGrid, columns
-from benchmark.records import Estimate, Sample
+from benchmark.records import Estimate, Prompt, Sample
 from benchmark.runs import first_problem
 from benchmark.scoring import estimates_of
 from benchmark.suites import HEADLINE_TEMPERATURE, Gate
@@ -89,6 +89,7 @@ def score_texts(
         By metric; those that need several outputs a prompt, or several prompts, are left out where there are none.
     """
     from benchmark.metrics.encoder import Encoder
+    from benchmark.metrics.own import own_metrics
 
     samples = [
         Sample(
@@ -109,10 +110,14 @@ def score_texts(
         TaskGrid(samples, ()),
         0,
         task=TASK,
-        gate=Gate(name="text"),
-        prompts={str(number): row.prompt for number, row in enumerate(rows)},
+        gates=[Gate(name="text")],
+        prompts={
+            str(number): Prompt(task=TASK, doc_id=str(number), text=row.prompt, references=(), doc={})
+            for number, row in enumerate(rows)
+        },
         length_control=None,
         embeddings=encoder.encode(texts),
         place={text: number for number, text in enumerate(texts)},
+        own=own_metrics(),
     )
     return estimates_of(found, lambda _: "id")

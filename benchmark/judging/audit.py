@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.judging.config import ChatConfig, JudgeConfig, RewardModelConfig
+from benchmark.judging.config import ChatConfig, FunctionConfig, JudgeConfig, RewardModelConfig
 from benchmark.judging.judge import Pair
 from benchmark.judging.replies import reparse
 from benchmark.records import Cell, Verdict
@@ -45,6 +45,8 @@ def check_preferences(config: JudgeConfig, pairs: Mapping[Cell, Pair], log: Sequ
         pair = pairs[verdict.cell]
         if isinstance(config, ChatConfig):
             expected = _mean(told[verdict.key]) if pair.sample.text != pair.reference else 0.5
+        elif isinstance(config, FunctionConfig):
+            expected = verdict.preference if pair.sample.text != pair.reference else 0.5  # its word is all there is
         elif verdict.score is None or verdict.reference_score is None:
             expected = None
         elif isinstance(config, RewardModelConfig) and config.preference == "bradley_terry":

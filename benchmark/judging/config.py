@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from benchmark.entry_points import Found, find
 from benchmark.errors import UserError
 from benchmark.records import FileName, Name, Record, Sample, sha256_of
 from benchmark.runs import first_problem
@@ -159,13 +160,49 @@ class ChatConfig(_Judge):
         return self
 
 
-JudgeConfig = OracleConfig | RewardModelConfig | ChatConfig
+class FunctionConfig(_Judge):
+    """A function of another package, found by its entry point; see `benchmark.judging.function`."""
+
+    kind: Literal["function"]
+    function: FileName
+    """Name of the entry point in the group ``gendiv.judges``."""
+    package: str
+    code_sha256: str
+    """What the function is: another version of its file is another judge."""
+
+
+JudgeConfig = OracleConfig | RewardModelConfig | ChatConfig | FunctionConfig
 _CONFIG: TypeAdapter[JudgeConfig] = TypeAdapter(Annotated[JudgeConfig, Field(discriminator="kind")])
 
 
 def load_judge_configs() -> dict[str, JudgeConfig]:
     """All judges that come with GenDiv, by name."""
     return {config.judge: config for config in map(read_judge, sorted(tasks_folder().glob("*/judges/*.yaml")))}
+
+
+def own_judges() -> dict[str, FunctionConfig]:
+    """Judges of other packages that are installed, by name: functions ``(prompts, outputs, references) → preferences``.
+
+    Raises
+    ------
+    UserError
+        See `benchmark.entry_points.find`.
+    """
+    return {name: _function(found) for name, found in find("gendiv.judges").items()}
+
+
+def _function(found: Found) -> FunctionConfig:
+    lines = (found.function.__doc__ or "").strip().splitlines() or [f"a judge of {found.package}"]
+    return FunctionConfig(
+        kind="function",
+        judge=found.name,
+        description=lines[0].rstrip("."),
+        version=1,
+        samples="all",
+        function=found.name,
+        package=found.package,
+        code_sha256=found.code_sha256,
+    )
 
 
 def read_judge(path: Path) -> JudgeConfig:
@@ -231,19 +268,21 @@ def find_judge(name: str, *, model: str | None = None, orders: Orders | None = N
     if name.endswith((".yaml", ".yml")):
         config = read_judge(Path(name))
     else:
-        configs = load_judge_configs()
+        configs: dict[str, JudgeConfig] = {**load_judge_configs()}
+        if name not in configs:
+            configs |= own_judges()
         if name not in configs:
             raise UserError(f"no judge {name!r}; there are: {', '.join(configs)}, or give a .yaml file")
         config = configs[name]
     changes: dict[str, Any] = {}
     if model is not None:
-        if isinstance(config, OracleConfig):
+        if isinstance(config, OracleConfig | FunctionConfig):
             raise UserError(f"judge {config.judge} has no model; leave --model out")
         changes["model"] = model
         changes["judge"] = f"{config.judge}.{_as_file_name(model)}"
         if isinstance(config, ChatConfig):
             changes["price"] = None  # the file's is of another model
-    elif not isinstance(config, OracleConfig) and config.model is None:
+    elif not isinstance(config, OracleConfig | FunctionConfig) and config.model is None:
         raise UserError(f"judge {config.judge} names no model; give --model")
     if orders is not None:
         if not isinstance(config, ChatConfig):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from benchmark.errors import UserError
-from benchmark.judging.config import ChatConfig, JudgeConfig, OracleConfig, RewardModelConfig
+from benchmark.judging.config import ChatConfig, FunctionConfig, JudgeConfig, OracleConfig, RewardModelConfig
 from benchmark.records import Cell, Prompt, Sample, Verdict, sha256_of
 from benchmark.runs import Appender, appending, drop_cut_off_line, read_jsonl
 
@@ -58,6 +58,10 @@ def load_judge(config: JudgeConfig, **options: Any) -> Judge:
         from benchmark.judging.reward_model import RewardModelJudge
 
         return RewardModelJudge(config, **options)
+    if isinstance(config, FunctionConfig):
+        from benchmark.judging.function import FunctionJudge
+
+        return FunctionJudge(config)
     from benchmark.judging.chat import ChatJudge
 
     return ChatJudge(config, **options)

@@ -9,7 +9,9 @@ Direction = Literal["higher is better", "higher is more diverse", "lower is more
 
 VALID_SHARE = "valid_share_"
 GATE = "<gate>"
-"""Stands in an id for the name of the suite's quality gate."""
+"""Stands in an id for the name of a quality gate."""
+OWN = "own_"
+"""Begins the ids of metrics that came with another package."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,10 @@ def metric(metric_id: str) -> Metric:
     for pattern, found in METRICS.items():
         if pattern.endswith(GATE) and metric_id.startswith(pattern.removesuffix(GATE)):
             return found
+    if metric_id.startswith(OWN):
+        name = metric_id.removeprefix(OWN).replace("_", " ")
+        unknown = "not said"
+        return Metric(name, "a metric of another package", "describes", unknown)
     raise KeyError(metric_id)
 
 

@@ -332,12 +332,27 @@ def test_the_gate_reads_its_own_judges_scores_whoever_says_who_wins(world):
     others = {
         task: [v.model_copy(update={"preference": 1.0, "score": None}) for v in vs] for task, vs in verdicts.items()
     }
-    swapped = score(manifest(), SUITE, samples, others, HashEncoder(), gate_verdicts=verdicts)
+    swapped = score(manifest(), SUITE, samples, others, HashEncoder(), gate_verdicts={"oracle": verdicts})
     for estimate, before in zip(swapped.estimates, own.estimates, strict=True):
         if estimate.metric != "win_rate":
             assert estimate == before
         elif estimate.role != "gap":
             assert estimate.value == 1.0
+
+
+def test_a_gate_of_the_users_stands_beside_the_suites_own(world):
+    samples, verdicts = world
+    alone = score(manifest(), SUITE, samples, verdicts, HashEncoder())
+    strict = Gate(name="strict", judge="other", minimum_score=dict.fromkeys(TASKS, 0.7))
+    others = {"other": {task: [v for v in vs if v.score is not None] for task, vs in verdicts.items()}}
+    both = score(manifest(), SUITE, samples, verdicts, HashEncoder(), gates=[strict], gate_verdicts=others)
+    assert [e for e in both.estimates if not e.metric.endswith("_strict")] == list(alone.estimates)
+    found = {(e.metric, e.task, e.temperature): e.value for e in both.estimates}
+    for task, temperature in itertools.product(TASKS, TEMPERATURES):
+        passed = found["valid_share_strict", task, temperature]
+        assert 0 < passed < found["valid_share_g", task, temperature]
+        assert "effective_per_input_strict", task in found
+    assert both.notes["gates"]["strict"]["minimum_score"] == dict.fromkeys(TASKS, 0.7)
 
 
 def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(world):

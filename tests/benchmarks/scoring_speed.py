@@ -57,7 +57,7 @@ def main() -> None:
         grid,
         0,
         task="t",
-        gate=Gate(name="text"),
+        gates=[Gate(name="text")],
         prompts={},
         length_control=None,
         embeddings=embeddings,

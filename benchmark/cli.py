@@ -373,8 +373,9 @@ def _listing(what: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         from benchmark.metrics.own import own_metrics
 
         metrics = [*METRICS.items(), *((own.metric, own.about) for own in own_metrics())]
-        return ("metric", "meaning", "direction", "range"), [
-            (name, metric.meaning, metric.direction, metric.range) for name, metric in metrics
+        return ("metric", "meaning", "direction", "range", "floor", "ceiling"), [
+            (name, metric.meaning, metric.direction, metric.range, metric.floor or "–", metric.ceiling or "–")
+            for name, metric in metrics
         ]
     if what == "methods":
         from reference_models.methods import METHODS

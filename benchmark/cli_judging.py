@@ -100,6 +100,10 @@ def score(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A quality gate beside the suite's own, see `gendiv gate`; may be repeated."),
     ] = None,
+    nli: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Add NLI diversity by this cross-encoder (safetensors); folder or hub id."),
+    ] = None,
     allow_missing: AllowMissing = False,
     metrics: Annotated[
         str | None, typer.Option(help='Print these alone: beginnings of names, such as "ead,vendi,win_rate".')
@@ -113,13 +117,15 @@ def score(
     from benchmark.runs import Run
 
     wanted = _wanted(metrics)
+    if nli is None and any(part.startswith("nli") for part in wanted):
+        raise UserError("--metrics: NLI diversity needs a classifier of sentence pairs; give --nli MODEL")
     if run.is_file():
-        print_texts(run, threads, wanted)
+        print_texts(run, threads, wanted, nli)
         return
     pipeline.use_data(data_root)
     with Bars() as bars:
         scores = pipeline.score(
-            Run(run), bars.stage, threads, judge=judge, gates=gate or (), allow_missing=allow_missing
+            Run(run), bars.stage, threads, judge=judge, gates=gate or (), nli=nli, allow_missing=allow_missing
         )
     print_scores(scores, wanted)
 
@@ -166,16 +172,18 @@ def _wanted(metrics: str | None) -> tuple[str, ...]:
     return wanted
 
 
-def print_texts(path: Path, threads: int, wanted: tuple[str, ...]) -> None:
-    """Score a file of prompts and outputs, and print a line a metric."""
+def print_texts(path: Path, threads: int, wanted: tuple[str, ...], nli: str | None = None) -> None:
+    """Score a file of prompts and outputs, and print a line a metric; what ``nli`` says is kept beside the file."""
     from benchmark.metrics.catalog import metric
     from benchmark.metrics.own import own_metrics
+    from benchmark.nli_scoring import load_classifier
     from benchmark.progress import Bars
     from benchmark.texts import read_texts, score_texts
 
     with Bars() as bars:
         rows = read_texts(path)
-        estimates = score_texts(rows, bars.counter("embedding"), threads=threads)
+        asked = load_classifier(nli, Path(f"{path}.nli"), progress=bars.counter("comparing")) if nli else None
+        estimates = score_texts(rows, bars.counter("embedding"), threads=threads, classifier=asked)
     own = {found.metric: found.about for found in own_metrics()}
     k = len(rows[0].outputs)
     print_table(

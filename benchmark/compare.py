@@ -184,7 +184,8 @@ def _makers(metric: str, run: Scores) -> tuple[object, ...]:
     """What else made a metric, by the run's notes: a gate of the user's, another package, a compressor."""
     gates = {name: gate for name, gate in _note(run, "gates").items() if metric.endswith(f"_{name}")}
     compressor = run.notes.get("compressor") if metric.startswith("compression_") else None
-    return gates, _note(run, "own").get(metric), compressor
+    classifier = run.notes.get("nli") if metric.startswith("nli_") else None
+    return gates, _note(run, "own").get(metric), compressor, classifier
 
 
 def _note(run: Scores, name: str) -> dict[str, JsonValue]:

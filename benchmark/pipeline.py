@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -183,6 +183,7 @@ def score(
     *,
     judge: str | None = None,
     gates: Sequence[Path] = (),
+    nli: str | None = None,
     allow_missing: bool = False,
 ) -> Scores:
     """Score a run by a judge's verdicts, or without any, write its ``scores.json`` and return it.
@@ -199,12 +200,15 @@ def score(
         Whose verdicts; None = the suite's own judge's, else those of the only judge that there are, else none.
     gates
         Files of quality gates beside the suite's own; see `gendiv gate`.
+    nli
+        Cross-encoder for NLI diversity, a folder or a hub id; what it says is kept in the run's ``nli.jsonl``.
     allow_missing
         Score what there is although samples that were to be judged have no verdict.
     """
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
     from benchmark.metrics.own import own_metrics
+    from benchmark.nli_scoring import load_classifier
 
     opened = open_run(run)
     suite = opened.suite
@@ -221,15 +225,19 @@ def score(
     )
     inputs = run.inputs_sha256([*found.logs, *(log for scores in others.values() for log in scores.logs)])
     samples = {entry.task: opened.samples(entry.task) for entry in suite.tasks}
-    before = 0
 
-    def embedded(done: int, total: int) -> None:
-        nonlocal before
-        progress("embedding", done - before, total)
-        before = done
+    def counted(stage: str) -> Callable[[int, int], None]:
+        before = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal before
+            progress(stage, done - before, total)
+            before = done
+
+        return advance
 
     _set_threads(threads)
-    encoder = Encoder(suite.encoder, progress=embedded)
+    encoder = Encoder(suite.encoder, progress=counted("embedding"))
     scores = scoring.score(
         manifest,
         suite,
@@ -242,6 +250,7 @@ def score(
         gate_verdicts={name: scores.verdicts for name, scores in others.items()},
         reports=found.reports,
         own=own_metrics(),
+        classifier=load_classifier(nli, run.folder / "nli.jsonl", progress=counted("comparing")) if nli else None,
     )
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores

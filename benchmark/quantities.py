@@ -115,7 +115,7 @@ def columns(
     gates: Sequence[Gate],
     prompts: Mapping[str, Prompt],
     length_control: LengthControl | None,
-    embeddings: NDArray[np.float32],
+    embeddings: NDArray[np.float32] | None,
     place: Mapping[str, int],
     own: Sequence[OwnMetric] = (),
 ) -> list[Column]:
@@ -134,14 +134,14 @@ def columns(
     length_control
         How the suite fits the length-controlled win rate; None = not at all.
     embeddings, place
-        Unit rows of all different texts of the run, and the row of each.
+        Unit rows of all different texts of the run, and the row of each; None leaves out what is made of them.
     own
         Metrics of other packages.
     """
     samples, verdicts = grid.samples[:, level], grid.verdicts[:, level]
     n, k = samples.shape
     texts = [sample.text for sample in samples.flat]
-    vectors = embeddings[[place[text] for text in texts]].reshape(n, k, -1)
+    vectors = None if embeddings is None else embeddings[[place[text] for text in texts]].reshape(n, k, -1)
     valid = {gate.name: _valid(grid, level, gate, prompts, task) for gate in gates}
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
@@ -161,6 +161,9 @@ def columns(
             "self_bleu_per_input": self_bleu.per_input(repeated),
             "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
             "compression_per_input": compression.per_input([[sample.text for sample in row] for row in samples]),
+        }
+    if k > 1 and vectors is not None:
+        means |= {
             "sbert_per_input": sentence_bert.per_input(vectors),
             "vendi_per_input": vendi.per_input(vectors),
             "distinct_k_per_input": distinct_k.per_input(distinct_k.classes(distinct_k.cosine_relation(vectors))),
@@ -176,17 +179,20 @@ def columns(
         slot = np.tile(np.arange(k), n)
         counts, counts_rlfh, repeated = count(words, slot), count(rlfh, slot), repeats(words, slot)
         sets = {
-            "ead_across_input": _over_slots(*ead.across_input(counts)),
-            "ead_rlfh_across_input": _over_slots(*ead.across_input(counts_rlfh, short="zero")),
-            "distinct_across_input": _over_slots(*distinct_n.across_input(counts)),
-            "self_bleu_across_input": _over_slots(*self_bleu.across_input(repeated)),
-            "ngram_cosine_across_input": _over_slots(*ngram_cosine.across_input(repeated)),
-            "sbert_across_input": _over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
-            "vendi_across_input": _over_slots(*vendi.across_input(vectors.swapaxes(0, 1))),
+            "ead_across_input": over_slots(*ead.across_input(counts)),
+            "ead_rlfh_across_input": over_slots(*ead.across_input(counts_rlfh, short="zero")),
+            "distinct_across_input": over_slots(*distinct_n.across_input(counts)),
+            "self_bleu_across_input": over_slots(*self_bleu.across_input(repeated)),
+            "ngram_cosine_across_input": over_slots(*ngram_cosine.across_input(repeated)),
+        }
+    if n > 2 and vectors is not None:
+        sets |= {
+            "sbert_across_input": over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
+            "vendi_across_input": over_slots(*vendi.across_input(vectors.swapaxes(0, 1))),
         }
         for gate, passed in valid.items():
             effective = [sentence_bert.effective_across_input(vectors[:, j], passed[:, j]) for j in range(k)]
-            sets[f"effective_across_input_{gate}"] = _over_slots(
+            sets[f"effective_across_input_{gate}"] = over_slots(
                 np.array([value for value, _ in effective]), np.array([without for _, without in effective])
             )
     temperature = grid.temperatures[level]
@@ -262,7 +268,7 @@ def _cut_off_share(samples: NDArray[np.object_]) -> Floats:
     return np.asarray(np.where((reasons == "unknown").any(axis=1), np.nan, (reasons == "length").mean(axis=1)))
 
 
-def _over_slots(values: Floats, without: Floats) -> Floats:
+def over_slots(values: Floats, without: Floats) -> Floats:
     """Average a set statistic over the k slots and take pseudo-values.
 
     Each slot is a set of one output a prompt, so slots are k estimates of one quantity, and leaving a prompt out

@@ -9,19 +9,22 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from benchmark.errors import UserError
 from benchmark.flags import facts_of, flags_of
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.catalog import is_share
 from benchmark.metrics.compression import compressor
+from benchmark.metrics.nli import Classifier
 from benchmark.metrics.own import OwnMetric
+from benchmark.nli_scoring import nli_columns
 from benchmark.quantities import Column, Floats, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Role, Sample, Scores, Verdict
 from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
 from benchmark.statistics.intervals import Interval, t_interval, welch
 from benchmark.statistics.win_rate import win_rates
-from benchmark.suites import Gate, Suite
+from benchmark.suites import HEADLINE_TEMPERATURE, Gate, Suite
 
 BOOTSTRAP_SEED = 20231010
 
@@ -55,7 +58,7 @@ def score(
     suite: Suite,
     samples: Mapping[str, Sequence[Sample]],
     verdicts: Mapping[str, Sequence[Verdict]],
-    encoder: TextEncoder,
+    encoder: TextEncoder | None,
     prompts: Mapping[str, Sequence[Prompt]] | None = None,
     inputs_sha256: Mapping[str, str] | None = None,
     *,
@@ -63,6 +66,7 @@ def score(
     gate_verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]] = MappingProxyType({}),
     reports: Sequence[JudgeReport] = (),
     own: Sequence[OwnMetric] = (),
+    classifier: Classifier | None = None,
 ) -> Scores:
     """Score a run.
 
@@ -75,7 +79,7 @@ def score(
     samples, verdicts
         Task → records; the grid of samples is complete (see `sampling.grid.check_grid`).
     encoder
-        The suite's sentence encoder.
+        The suite's sentence encoder; None leaves out what is made of embeddings.
     prompts
         Task → prompts, for the text gate's copy test; None where they are not ours to ship.
     inputs_sha256
@@ -88,6 +92,8 @@ def score(
         What is known of the judge, to be kept with the scores.
     own
         Metrics of other packages.
+    classifier
+        Of pairs of sentences, for NLI diversity at the headline temperature; None leaves it out.
 
     Returns
     -------
@@ -100,13 +106,14 @@ def score(
         If a verdict has no sample, or a run that was judged has a task with references and no verdict at all.
     """
     texts = sorted({sample.text for group in samples.values() for sample in group})
-    embeddings = encoder.encode(texts)
+    embeddings = encoder.encode(texts) if encoder else None
     place = {text: number for number, text in enumerate(texts)}
     found: list[Column] = []
     flags: list[Flag] = []
     doc_ids: dict[str, tuple[str, ...]] = {}
     facts: dict[str, Any] = {}
     judge = manifest.identity.judge
+    outputs: dict[tuple[str, float], list[list[str]]] = {}
     absent = {} if judge else {"win_rate": "not judged: no win rate"}
     for entry in suite.tasks:
         grid = TaskGrid(
@@ -130,6 +137,9 @@ def score(
                 own=own,
             )
         ]
+        if HEADLINE_TEMPERATURE in grid.temperatures:
+            headline = grid.samples[:, grid.temperatures.index(HEADLINE_TEMPERATURE)]
+            outputs[entry.task, HEADLINE_TEMPERATURE] = [[sample.text for sample in row] for row in headline]
         gaps = next((found.pairs - found.judged for found in reports if found.task == entry.task), 0)
         if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
             if not gaps and (prompts is None or any(prompt.references for prompt in prompts[entry.task])):
@@ -148,6 +158,8 @@ def score(
         flags += flags_of(facts[entry.task], suite, entry.title)
         if grid.k == 1:
             absent["per_input"] = "diversity per input needs several outputs a prompt; these runs have one"
+    if classifier:
+        found += nli_columns(outputs, classifier)
     return Scores(
         name=manifest.name,
         kind=manifest.kind,
@@ -162,22 +174,27 @@ def score(
         absent=absent,
         notes={
             "tasks": facts,
-            "encoder": {
-                "name": encoder.name,
-                "precision": encoder.precision,
-                "different_texts": len(texts),
-                "token_limit": encoder.max_tokens,
-                "share_over_token_limit": encoder.truncated_share(texts),
-            },
+            **({"encoder": _about(encoder, texts)} if encoder else {}),
             "tokenisers": {"ead": "words", "distinct": "words", "ead_rlfh": "rlfh", "length_words": "words"},
             "compressor": compressor(),
             "bootstrap": {"resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
             **({"gates": {gate.name: gate.model_dump(mode="json") for gate in gates}} if gates else {}),
+            **({"nli": getattr(classifier, "identity", "")} if classifier else {}),
             **({"own": {metric.metric: dict(metric.provenance) for metric in own}} if own else {}),
             **({"judge": {found.task: found.model_dump(mode="json") for found in reports}} if reports else {}),
         },
         record=manifest.record,
     )
+
+
+def _about(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, JsonValue]:
+    return {
+        "name": encoder.name,
+        "precision": encoder.precision,
+        "different_texts": len(texts),
+        "token_limit": encoder.max_tokens,
+        "share_over_token_limit": encoder.truncated_share(texts),
+    }
 
 
 def estimates_of(found: Sequence[Column], role_of: Callable[[str], Role]) -> list[Estimate]:

@@ -10,6 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import UserError
+from benchmark.metrics.nli import Classifier
+from benchmark.nli_scoring import nli_columns
 from benchmark.quantities import TaskGrid, columns
 from benchmark.records import Estimate, Prompt, Sample
 from benchmark.runs import first_problem
@@ -27,6 +29,8 @@ class TextRow(BaseModel):
     prompt: str = ""
     """Told, so that an output that repeats it counts as no answer; may be left out."""
     outputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    references: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Told, so that an answer in their script is no strange one; may be left out."""
 
 
 def read_texts(path: Path) -> list[TextRow]:
@@ -70,7 +74,11 @@ def read_texts(path: Path) -> list[TextRow]:
 
 
 def score_texts(
-    rows: list[TextRow], progress: Callable[[int, int], None] | None = None, *, threads: int = 1
+    rows: list[TextRow],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    threads: int = 1,
+    classifier: Classifier | None = None,
 ) -> list[Estimate]:
     """Compute every metric that texts alone give, with its interval over prompts.
 
@@ -82,6 +90,8 @@ def score_texts(
         Called with (texts embedded, texts in all).
     threads
         CPU threads of the encoder.
+    classifier
+        Of pairs of sentences, for NLI diversity; None leaves it out.
 
     Returns
     -------
@@ -112,7 +122,7 @@ def score_texts(
         task=TASK,
         gates=[Gate(name="text")],
         prompts={
-            str(number): Prompt(task=TASK, doc_id=str(number), text=row.prompt, references=(), doc={})
+            str(number): Prompt(task=TASK, doc_id=str(number), text=row.prompt, references=row.references, doc={})
             for number, row in enumerate(rows)
         },
         length_control=None,
@@ -120,4 +130,6 @@ def score_texts(
         place={text: number for number, text in enumerate(texts)},
         own=own_metrics(),
     )
+    if classifier:
+        found += nli_columns({(TASK, HEADLINE_TEMPERATURE): [row.outputs for row in rows]}, classifier)
     return estimates_of(found, lambda _: "id")

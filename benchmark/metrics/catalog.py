@@ -28,15 +28,24 @@ class Metric:
         How to read a high value; ``"describes"`` where neither end is good.
     range
         Values it takes.
+    floor
+        What k identical outputs give, n of them across inputs; None where that tells nothing of them.
+    ceiling
+        What the greatest variety gives: no word, n-gram or meaning in common. For embeddings it is that of the formula;
+        an encoder gives any two texts something in common.
     """
 
     title: str
     meaning: str
     direction: Direction
     range: str
+    floor: str | None = None
+    ceiling: str | None = None
 
 
-_EAD = "[0, C/E(D)], about 1.005 at k = 16"
+_EAD = "[0, C/E(D)], about 1.006 at k = 16"
+_EAD_ENDS = ("≈ 1/k", "≈ 1.006 for 16 × 40 words")
+_EAD_ENDS_ACROSS = ("≈ 1.2/n for 500 × 40 words", "≈ 1.2 for 500 × 40 words")
 _DIVERSE: Direction = "higher is more diverse"
 
 METRICS: dict[str, Metric] = {
@@ -50,80 +59,160 @@ METRICS: dict[str, Metric] = {
         "[0, 1]",
     ),
     "ead_per_input": Metric(
-        "EAD per input", "expectation-adjusted distinct n-grams of one prompt's outputs, n = 1–5", _DIVERSE, _EAD
+        "EAD per input",
+        "expectation-adjusted distinct n-grams of one prompt's outputs, n = 1–5",
+        _DIVERSE,
+        _EAD,
+        *_EAD_ENDS,
     ),
     "ead_across_input": Metric(
-        "EAD across inputs", "the same over one output a prompt", _DIVERSE, "[0, C/E(D)], grows with the set"
+        "EAD across inputs",
+        "the same over one output a prompt",
+        _DIVERSE,
+        "[0, C/E(D)], grows with the set",
+        *_EAD_ENDS_ACROSS,
     ),
     "ead_rlfh_per_input": Metric(
-        "EAD per input, published", "EAD with the tokeniser and the short-text rule of Kirk et al.", _DIVERSE, _EAD
+        "EAD per input, published",
+        "EAD with the tokeniser and the short-text rule of Kirk et al.",
+        _DIVERSE,
+        _EAD,
+        *_EAD_ENDS,
     ),
     "ead_rlfh_across_input": Metric(
-        "EAD across inputs, published", "the same over one output a prompt", _DIVERSE, "[0, C/E(D)], grows with the set"
+        "EAD across inputs, published",
+        "the same over one output a prompt",
+        _DIVERSE,
+        "[0, C/E(D)], grows with the set",
+        *_EAD_ENDS_ACROSS,
     ),
     "distinct_per_input": Metric(
-        "distinct-n per input", "share of different n-grams in one prompt's outputs, n = 1–5", _DIVERSE, "[0, 1]"
+        "distinct-n per input",
+        "share of different n-grams in one prompt's outputs, n = 1–5",
+        _DIVERSE,
+        "[0, 1]",
+        "≤ 1/k",
+        "1",
     ),
     "distinct_across_input": Metric(
-        "distinct-n across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+        "distinct-n across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]", "≤ 1/n", "1"
     ),
     "self_bleu_per_input": Metric(
         "self-BLEU per input",
         "mean BLEU-4 of one prompt's outputs, each against the others",
         "lower is more diverse",
         "[0, 1]",
+        "1",
+        "0",
     ),
     "self_bleu_across_input": Metric(
-        "self-BLEU across inputs", "the same over one output a prompt", "lower is more diverse", "[0, 1]"
+        "self-BLEU across inputs", "the same over one output a prompt", "lower is more diverse", "[0, 1]", "1", "0"
     ),
     "ngram_cosine_per_input": Metric(
         "n-gram cosine per input",
         "1 minus the mean cosine of n-gram counts between one prompt's outputs, n = 1–5",
         _DIVERSE,
         "[0, 1]",
+        "0",
+        "1",
     ),
     "ngram_cosine_across_input": Metric(
-        "n-gram cosine across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+        "n-gram cosine across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]", "0", "1"
     ),
     "compression_per_input": Metric(
         "compression ratio per input",
         "bytes of one prompt's outputs over their bytes after gzip",
         "lower is more diverse",
         "(0, ∞)",
+        "none: rises with k and length, to 1,000",
+        "≈ 1.2 for random letters and signs",
     ),
     "vendi_per_input": Metric(
-        "Vendi score per input", "effective number of different outputs among one prompt's", _DIVERSE, "[1, k]"
+        "Vendi score per input",
+        "effective number of different outputs among one prompt's",
+        _DIVERSE,
+        "[1, k]",
+        "1",
+        "k",
     ),
-    "vendi_across_input": Metric("Vendi score across inputs", "the same over one output a prompt", _DIVERSE, "[1, n]"),
+    "vendi_across_input": Metric(
+        "Vendi score across inputs", "the same over one output a prompt", _DIVERSE, "[1, min(n, d)]", "1", "min(n, d)"
+    ),
     "distinct_k_per_input": Metric(
         "distinct classes per input",
         "classes that one prompt's outputs fall into, by a threshold on the cosine of their embeddings",
         _DIVERSE,
         "[1, k]",
+        "1",
+        "k",
     ),
     "sbert_per_input": Metric(
         "Sentence-BERT per input",
         "mean cosine distance between the embeddings of one prompt's outputs",
         _DIVERSE,
         "[0, k/(k-1)]",
+        "0",
+        "k/(k-1)",
     ),
     "sbert_across_input": Metric(
-        "Sentence-BERT across inputs", "the same over one output a prompt", _DIVERSE, "[0, n/(n-1)]"
+        "Sentence-BERT across inputs", "the same over one output a prompt", _DIVERSE, "[0, n/(n-1)]", "0", "n/(n-1)"
     ),
     f"effective_per_input_{GATE}": Metric(
         "effective diversity per input",
         "Sentence-BERT distance of one prompt's outputs; pairs with an output that fails the gate count 0",
         _DIVERSE,
         "[0, 1]",
+        "0",
+        "1",
     ),
     f"effective_across_input_{GATE}": Metric(
-        "effective diversity across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]"
+        "effective diversity across inputs", "the same over one output a prompt", _DIVERSE, "[0, 1]", "0", "1"
     ),
     f"conditional_per_input_{GATE}": Metric(
         "diversity of valid outputs",
         "Sentence-BERT distance between those of one prompt's outputs that pass the gate",
         _DIVERSE,
         "[0, 1]",
+        "0",
+        "1",
+    ),
+    "nli_per_input": Metric(
+        "NLI per input",
+        "P(contradiction) - P(entailment) between the sentences of one prompt's outputs",
+        _DIVERSE,
+        "[-1, 1]",
+        "-1",
+        "1",
+    ),
+    "nli_across_input": Metric(
+        "NLI across inputs", "the same over one output a prompt", _DIVERSE, "[-1, 1]", "-1", "1"
+    ),
+    "nli_paper_table_per_input": Metric(
+        "NLI per input, published table",
+        "signed likeliest labels, both directions summed",
+        _DIVERSE,
+        "[-2, 2]",
+        "-2",
+        "2",
+    ),
+    "nli_paper_table_across_input": Metric(
+        "NLI across inputs, published table", "the same over one output a prompt", _DIVERSE, "[-2, 2]", "-2", "2"
+    ),
+    "nli_released_code_per_input": Metric(
+        "NLI per input, released code",
+        "what the code of Kirk et al. prints: 1 minus that of the published table",
+        "lower is more diverse",
+        "[-1, 3]",
+        "3",
+        "-1",
+    ),
+    "nli_released_code_across_input": Metric(
+        "NLI across inputs, released code",
+        "the same over one output a prompt",
+        "lower is more diverse",
+        "[-1, 3]",
+        "3",
+        "-1",
     ),
     f"{VALID_SHARE}{GATE}": Metric(
         "valid share", "share of outputs that pass the quality gate", "higher is better", "[0, 1]"

@@ -7,6 +7,10 @@ through the outputs in order and compares each with the first of every class alo
 The paper's relation is a trained classifier whose weights are not packaged. ``cosine_relation`` stands in for it, and
 ``pair_relation`` takes any function of two texts. Classes of different relations are not comparable.
 
+distinct-k has the range [1, k]; higher is more diverse. Floor, all outputs are one answer: 1. Ceiling, no two are: k.
+It is 0 without any valid output, and missing (NaN) only if k = 0. utility-k lies between 0 and the highest score u;
+higher is better: u (1-p)/(1-p^k) if all outputs are one answer worth u, and u if all are new.
+
 There is no across-input form: outputs to different prompts are no answers to one question, so that no relation says
 which of them are the same.
 """

@@ -1,4 +1,9 @@
-"""distinct-n: the share of n-grams that are different, averaged over n = 1 … 5 (Li et al. 2016, arXiv 1510.03055)."""
+"""distinct-n: the share of n-grams that are different, averaged over n = 1 … 5 (Li et al. 2016, arXiv 1510.03055).
+
+Range [0, 1]; higher is more diverse. Floor, for k identical texts: 1/k, or less where a text repeats itself. Ceiling 1:
+no n-gram occurs twice. Orders that no text is long enough for are left out, and sets without a word are missing (NaN);
+under ``short="zero"``, the published rule, both count 0.
+"""
 
 from __future__ import annotations
 

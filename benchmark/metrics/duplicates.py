@@ -1,4 +1,8 @@
-"""Exact duplicates across prompts: a model that gives everybody the same answer."""
+"""Exact duplicates across prompts: a model that gives everybody the same answer.
+
+Ours, for a flag and not for a board. Range [0, 1); **higher is less diverse**. Floor, for n identical texts: (n-1)/n.
+Ceiling, all differ: 0. A text that differs in one space is another one. Missing (NaN) without texts.
+"""
 
 from __future__ import annotations
 

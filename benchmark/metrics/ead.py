@@ -6,6 +6,10 @@ compared with the number that C draws from a uniform vocabulary of V words would
     EAD_n = D / (V (1 - (1 - 1/V)^C)),
 
 which takes away part of distinct-n's dependence on length. As published, V is the same for every n.
+
+Range from 0 to C / E[D]; higher is more diverse. Floor, for k identical texts: about 1/k. Ceiling, no n-gram occurs
+twice: C / E[D] itself, which is 1.006 for 16 texts of 40 words and 1.2 for 500. Orders that no text is long enough for
+are left out, and sets without a word are missing (NaN); under ``short="zero"``, the published rule, both count 0.
 """
 
 from __future__ import annotations

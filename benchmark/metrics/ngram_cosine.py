@@ -4,6 +4,9 @@ Tevet and Berant 2021 (arXiv 2004.02990), averaged over n = 1 … 5; Kirk et al.
 As published, n-grams are those of the tokeniser ``rlfh`` and texts shorter than n are like no other text
 (``short="zero"``); ours take ``words`` and leave those texts out. The tokeniser's name belongs with every value.
 
+Range [0, 1]; higher is more diverse. Floor, for identical texts: 0. Ceiling, no two texts share an n-gram: 1. Missing
+(NaN) without two texts that have n-grams.
+
 With u_t the unit count vector of text t, all pairs come from one sum: Σ_{a≠b} u_a·u_b = |Σ u|² - Σ |u|², and only
 n-grams that two texts share add to it.
 """

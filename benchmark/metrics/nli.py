@@ -6,6 +6,11 @@ the score of its likeliest label; and the sign that the definition has. The publ
 contradiction for a similarity, so that its identical outputs are the most diverse; ``nli_released_code`` and
 ``nli_paper_table`` compute the published numbers from the same probabilities.
 
+Range [-1, 1]; higher is more diverse. Floor -1: all outputs entail each other, as a good classifier says of identical
+ones. Ceiling 1: all contradict each other; texts that have nothing to do with each other come to 0. Outputs without a
+sentence are left out; missing (NaN) where no pair of outputs is left. Values of different classifiers are not
+comparable.
+
 No weights of a classifier are packaged: give ``CrossEncoderNLI`` a checkpoint, or any function of pairs of texts.
 """
 
@@ -14,6 +19,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +101,8 @@ def across_input(
     Parameters
     ----------
     texts
-        [sets][n], one text a prompt.
+        [sets][n], one text a prompt. With fewer than all pairs only texts close to each other in the list are compared,
+        so its order must mean nothing: shuffle prompts that are sorted by source (``nli_scoring`` does).
     classifier, form, neighbours, max_sentences
         As for ``per_input``. At n = 500, 40 neighbours are 20,000 of the 124,750 pairs.
 
@@ -184,6 +192,36 @@ def cyclic_pairs(k: int, neighbours: int | None = None) -> NDArray[np.int64]:
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
+def compared_pairs(
+    sets: Sequence[Sequence[str]], *, neighbours: int | None = 1, max_sentences: int | None = MAX_SENTENCES
+) -> list[tuple[str, str]]:
+    """Pairs of sentences that ``per_input`` and ``across_input`` ask a classifier about.
+
+    Parameters
+    ----------
+    sets
+        [sets][k].
+    neighbours, max_sentences
+        As for ``per_input``.
+
+    Returns
+    -------
+    list of tuple
+        Different ordered pairs (premise, hypothesis): each one's reverse is there too.
+
+    Raises
+    ------
+    ValueError
+        If the sets have unlike numbers of texts, or an option is out of its range.
+    """
+    return _layout(sets, neighbours, max_sentences).pairs
+
+
+def by_length(pair: tuple[str, str]) -> tuple[int, tuple[str, str]]:
+    """Sort key of pairs: batches of like length need little padding, and the order never depends on the input's."""
+    return len(pair[0]) + len(pair[1]), pair
+
+
 def sentences(text: str, most: int | None = MAX_SENTENCES) -> list[str]:
     """Split a text into sentences.
 
@@ -245,10 +283,26 @@ class CrossEncoderNLI:
         progress: Callable[[int, int], object] | None = None,
     ) -> None:
         self.name = name
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._progress = progress or (lambda _done, _total: None)
         self._model, self._tokenizer, self._columns = _load(name, device)
         self.max_tokens = _max_tokens(self._model, self._tokenizer)
+
+    @cached_property
+    def identity(self) -> str:
+        """What its probabilities depend on: the weights (a hash of the folder, or the hub's commit) and the limit.
+
+        Raises
+        ------
+        UserError
+            If the commit of a hub id is not known.
+        """
+        from benchmark.sampling.checkpoint import locate
+
+        where = locate(self.name)
+        if where.weights_sha256 is None and where.revision is None:
+            raise UserError(f"the commit of NLI classifier {self.name} is not known; give its folder")
+        return f"{where.weights_sha256 or f'{where.id}@{where.revision}'}, {self.max_tokens or 'any number of'} tokens"
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> Floats:
         """Probabilities of pairs of premise and hypothesis.
@@ -270,10 +324,10 @@ class CrossEncoderNLI:
         """
         import torch
 
-        unique = sorted(set(pairs), key=lambda pair: (len(pair[0]) + len(pair[1]), pair))  # Little padding.
+        unique = sorted(set(pairs), key=by_length)
         found = np.zeros((len(unique), len(LABELS)))
-        for start in range(0, len(unique), self._batch_size):
-            batch = unique[start : start + self._batch_size]
+        for start in range(0, len(unique), self.batch_size):
+            batch = unique[start : start + self.batch_size]
             encoded = self._tokenizer(
                 text=[a for a, _ in batch],
                 text_pair=[b for _, b in batch],
@@ -299,16 +353,33 @@ _FORMS: dict[str, Callable[[Floats, Floats], Floats]] = {
 }
 
 
-def _pair_values(
-    sets: Sequence[Sequence[str]],
-    classifier: Classifier,
-    form: Form,
-    neighbours: int | None,
-    max_sentences: int | None,
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Value of every compared pair of each set's texts [sets, pairs], NaN = missing; and which texts those are."""
-    if form not in _FORMS:
-        raise ValueError(f"form must be one of {', '.join(_FORMS)}, not {form!r}")
+@dataclass(frozen=True)
+class _Layout:
+    """Which pairs of sentences make up which pair of a set's texts.
+
+    Parameters
+    ----------
+    pairs
+        Different ordered pairs of sentences.
+    ends
+        Pairs of texts that every set compares, [ends, 2].
+    forward, backward
+        Place in ``pairs`` of a comparison and of its reverse, [comparisons].
+    group
+        Set · ends + pair of texts of every comparison, [comparisons].
+    n_sets
+        Sets.
+    """
+
+    pairs: list[tuple[str, str]]
+    ends: NDArray[np.int64]
+    forward: list[int]
+    backward: list[int]
+    group: list[int]
+    n_sets: int
+
+
+def _layout(sets: Sequence[Sequence[str]], neighbours: int | None, max_sentences: int | None) -> _Layout:
     k = len(sets[0]) if sets else 0
     if any(len(texts) != k for texts in sets):
         raise ValueError("every set must have the same number of texts")
@@ -323,14 +394,28 @@ def _pair_values(
                     forward.append(asked.setdefault((a, b), len(asked)))
                     backward.append(asked.setdefault((b, a), len(asked)))
                     group.append(row * len(ends) + column)
-    shape = (len(sets), len(ends))
-    if not asked:
-        return np.full(shape, np.nan), ends
-    chances = _distributions(classifier(list(asked)), len(asked))
-    values = _FORMS[form](chances[forward], chances[backward])
+    return _Layout(list(asked), ends, forward, backward, group, len(sets))
+
+
+def _pair_values(
+    sets: Sequence[Sequence[str]],
+    classifier: Classifier,
+    form: Form,
+    neighbours: int | None,
+    max_sentences: int | None,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Value of every compared pair of each set's texts [sets, pairs], NaN = missing; and which texts those are."""
+    if form not in _FORMS:
+        raise ValueError(f"form must be one of {', '.join(_FORMS)}, not {form!r}")
+    found = _layout(sets, neighbours, max_sentences)
+    shape = (found.n_sets, len(found.ends))
+    if not found.pairs:
+        return np.full(shape, np.nan), found.ends
+    chances = _distributions(classifier(found.pairs), len(found.pairs))
+    values = _FORMS[form](chances[found.forward], chances[found.backward])
     size = shape[0] * shape[1]
-    total = np.bincount(group, values, minlength=size).astype(np.float64)
-    return _mean(total, np.bincount(group, minlength=size).astype(np.int64)).reshape(shape), ends
+    total = np.bincount(found.group, values, minlength=size).astype(np.float64)
+    return _mean(total, np.bincount(found.group, minlength=size).astype(np.int64)).reshape(shape), found.ends
 
 
 def _distributions(chances: Floats, rows: int) -> Floats:

@@ -7,6 +7,10 @@ takes the reference of the closest length, the shorter one of two as close. It e
 ``method1`` and sacrebleu's ``floor`` smoothing by 0.1 on the same words. The words are those of the tokeniser that
 ``repeats`` was made with (``words`` for new scores), and its name belongs with every value.
 
+Range [0, 1]; **higher is less diverse**. Floor, for identical texts: 1. Ceiling, no two texts share a word: 0. Texts
+without a word are no members, and sets of fewer than two are missing (NaN); under ``short="zero"``, nltk's rule, texts
+without a word score 0 and very short ones less than 1 even if they are identical.
+
 Clipping needs no look at every pair of texts. With c1 ≥ c2 ≥ c3 the highest counts of an n-gram in a set, every text
 matches all its own occurrences but the first, which matches c2; and leaving a text out matters only between the first
 and the second, who then match c3. So the delete-one jackknife costs little more than the value.

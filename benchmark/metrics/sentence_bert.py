@@ -4,8 +4,13 @@ Tevet and Berant 2021 (arXiv 2004.02990), as used by Kirk et al. 2023 (arXiv 231
 read unit-norm embeddings (``encoder.py``). Values of different encoders are not comparable, and unrelated texts do not
 reach 1, since encoders give any two texts a positive mean cosine.
 
+Range [0, k/(k-1)]; higher is more diverse. Floor, for identical texts: 0. The ceiling k/(k-1) is that of k directions
+that point away from each other evenly; texts that have nothing to do with each other come to just below 1. Missing
+(NaN) for fewer than two texts.
+
 *Effective* diversity counts a pair only if both outputs are valid, so that noise cannot buy diversity (in the spirit of
-arXiv 2504.12522).
+arXiv 2504.12522). Single distances are cut at 1 there, so its range is [0, 1], with the same floor and the ceiling 1:
+all outputs are valid, and no two alike. *Conditional* diversity is that of the valid outputs alone.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
 """Texts without a run: the numbers are those of a run of the same texts, and a wrong line is named."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
+from tiny_nli import make_checkpoint
 
+from benchmark import cli
 from benchmark.errors import UserError
-from benchmark.metrics import compression, distinct_k, distinct_n, ead, ngram_cosine, self_bleu, vendi
+from benchmark.metrics import compression, distinct_k, distinct_n, ead, ngram_cosine, nli, self_bleu, vendi
 from benchmark.metrics.encoder import Encoder
 from benchmark.metrics.ngrams import count_sets
+from benchmark.metrics.nli import CrossEncoderNLI
 from benchmark.metrics.repeats import repeats_of
 from benchmark.texts import read_texts, score_texts
 
@@ -101,3 +105,41 @@ def test_a_last_line_without_an_end_and_a_byte_order_mark_are_fine(tmp_path):
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_texts(tmp_path / "none.jsonl")
+
+
+def test_nli_diversity_is_there_for_whoever_names_a_classifier(tmp_path, monkeypatch, capsys):
+    classifier = make_checkpoint(tmp_path / "nli")
+    path = written(tmp_path, ROWS)
+
+    def gendiv(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gendiv", "score", str(path), *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code or 0
+        return status, capsys.readouterr()
+
+    status, printed = gendiv("--metrics", "nli")
+    assert status
+    assert "give --nli MODEL" in printed.err
+    status, printed = gendiv("--metrics", "nli", "--nli", classifier)
+    assert not status
+    cached = (tmp_path / "texts.jsonl.nli").read_bytes()
+    assert cached.count(b"\n") > 0
+    loaded = CrossEncoderNLI(str(classifier))
+    value = np.nanmean(nli.per_input([row["outputs"] for row in ROWS], loaded, neighbours=1))
+    assert f"{value:z.3f}" in next(line for line in printed.out.splitlines() if line.startswith("nli_per_input"))
+    again = gendiv("--metrics", "nli", "--nli", classifier)
+    assert again[1].out == printed.out
+    assert (tmp_path / "texts.jsonl.nli").read_bytes() == cached, "nothing is asked twice"
+
+
+def test_an_answer_in_the_script_of_its_reference_is_no_strange_one(tmp_path):
+    rows = [{"prompt": "Say good day in Greek.", "outputs": ["καλημέρα", "γεια σου"]}] * 2
+    told = [row | {"references": ["καλή σας ημέρα"]} for row in rows]
+    shares = []
+    for given in (rows, told):
+        found = {e.metric: e.value for e in score_texts(read_texts(written(tmp_path, given)))}
+        shares.append(found["valid_share_text"])
+    assert shares == [0.0, 1.0]

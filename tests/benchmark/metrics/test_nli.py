@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_nli import ORDERS, WORDS, make_checkpoint
 
 from benchmark.errors import UserError
 from benchmark.metrics import nli
@@ -20,8 +21,6 @@ SENTENCES = st.sampled_from(["Yes.", "No!", "It may be so.", "Is it?", "..."])
 TEXT = st.lists(SENTENCES, max_size=4).map(" ".join)
 SETS = st.integers(0, 6).flatmap(lambda k: st.lists(st.lists(TEXT, min_size=k, max_size=k), min_size=1, max_size=3))
 FORMS = {"nli": nli.nli, "nli_released_code": nli.nli_released_code, "nli_paper_table": nli.nli_paper_table}
-
-ENTAILED, UNRELATED, CONTRADICTED = (0.9, 0.1, 0.0), (0.05, 0.9, 0.05), (0.0, 0.1, 0.9)
 
 
 def always(*chances: float) -> nli.Classifier:
@@ -57,18 +56,6 @@ def slow_set(texts: list[str], pairs: list[tuple[int, int]], form: str, most: in
     found = [slow_pair(texts[i], texts[j], form, most) for i, j in pairs]
     found = [value for value in found if not math.isnan(value)]
     return float(np.mean(found)) if found else math.nan
-
-
-@pytest.mark.parametrize(
-    ("chances", "ours", "code", "table"),
-    [(ENTAILED, -0.9, 2.8, -1.8), (UNRELATED, 0.0, 1.0, 0.0), (CONTRADICTED, 0.9, -0.8, 1.8)],
-)
-def test_known_values(chances: tuple[float, ...], ours: float, code: float, table: float) -> None:
-    for form, expected in (("nli", ours), ("nli_released_code", code), ("nli_paper_table", table)):
-        found = nli.per_input([["One thing.", "Another thing.", "A third."]], always(*chances), form=form)  # type: ignore[arg-type]
-        assert found.tolist() == pytest.approx([expected])
-        value, without = nli.across_input([["One.", "Two.", "Three."]], always(*chances), form=form)  # type: ignore[arg-type]
-        assert [*value, *without[0]] == pytest.approx([expected] * 4)
 
 
 def test_the_released_code_prefers_identical_outputs_and_ours_does_not() -> None:
@@ -209,61 +196,6 @@ def test_wrong_arguments_are_refused() -> None:
 def test_what_is_no_distribution_is_refused(chances: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="classifier"):
         nli.per_input([["A.", "B."]], always(*chances))
-
-
-WORDS = ["yes", "no", "it", "may", "be", "so", "is", "red", "blue", "green", ".", "!"]
-ORDERS = {
-    "bert": ["contradiction", "neutral", "entailment"],
-    "roberta": ["Contradiction", "ENTAILMENT", "neutral"],
-}
-POSITIONS = {"bert": 24, "roberta": 26}
-
-
-def make_checkpoint(folder: Path, kind: str) -> Path:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        PreTrainedTokenizerFast,
-        RobertaConfig,
-        RobertaForSequenceClassification,
-    )
-
-    special = ["<pad>", "<unk>", "<s>", "</s>"]
-    vocabulary = {word: number for number, word in enumerate([*special, *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> $B:1 </s>:1" if kind == "bert" else "<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 2), ("</s>", 3)],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        cls_token="<s>",
-        sep_token="</s>",
-        model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if kind == "bert" else [])],
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    configuration, model = {
-        "bert": (BertConfig, BertForSequenceClassification),
-        "roberta": (RobertaConfig, RobertaForSequenceClassification),
-    }[kind]
-    config = configuration(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=POSITIONS[kind],
-        initializer_range=0.3,
-        pad_token_id=0,
-        id2label=dict(enumerate(ORDERS[kind])),
-    )
-    model(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=list(ORDERS))

@@ -21,20 +21,6 @@ def value(texts: list[str], short: Short = "skip", tokeniser: str = "words") -> 
     return float(self_bleu.per_input(repeats_of([texts], tokeniser), short=short)[0])
 
 
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["a b c d", "a b c d"], 1.0),
-        (["a b c d", "e f g h"], 0.0),
-        (["a b c d e", "a b c d f"], 0.668740304976422),
-        (["a b c d e", "a b c d"], 0.7237705440239135),
-        (["a", "a"], 0.1778279410038923),
-    ],
-)
-def test_published_values_are_reproduced(texts: list[str], expected: float) -> None:
-    assert value(texts, "zero") == pytest.approx(expected, abs=1e-15)
-
-
 @SHORT
 @FIXED
 @given(sets=st.lists(TEXTS, max_size=4), tokeniser=st.sampled_from(list(TOKENISERS)))

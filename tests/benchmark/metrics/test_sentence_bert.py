@@ -31,13 +31,6 @@ def slow_effective(e: np.ndarray, valid: np.ndarray) -> float:
     return float(np.mean(found)) if found else np.nan
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"), [([(1, 0), (0, 1), (1, 0)], 2 / 3), ([(1, 0), (0.6, 0.8), (-1, 0)], 4 / 3)]
-)
-def test_known_distances(rows: list[tuple[float, float]], expected: float) -> None:
-    assert float(sentence_bert.per_input(np.array(rows, float))) == pytest.approx(expected)
-
-
 @FIXED
 @given(SEEDS, SIZES)
 def test_sum_vector_equals_all_pairs(seed: int, k: int) -> None:

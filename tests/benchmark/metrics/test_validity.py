@@ -24,7 +24,7 @@ SAMPLES = {
     "Hangul": ["대답입니다", "大學 에서 공부합니다"],
     "Han and kana": ["答案", "これは答えです", "カタカナー", "ﾊﾝｶｸ", "人々", "ㄅㄆㄇ", "我用 PyTorch 写这个程序"],
 }
-WITHOUT_LETTERS = ["42", "3.14 × 10²", "😀🎉", "...", "٣٤", "→ ✓", "```\nprint('x')\n```", "`x = 1`", "½"]
+WITHOUT_LETTERS = ["42", "3.14 × 10²", "😀🎉", "...", "٣٤", "→ ✓", "```\nprint('x')\n```", "`x = 1`", "½", "ʼ", "ˇ"]
 TEXT = st.text(st.sampled_from("ab éяд ωΩ答えハ한국 ना ก5!`\n"), max_size=20)
 REASONS = {"empty", "cut_off", "prompt_copy", "wrong_script", None}
 

@@ -174,6 +174,7 @@ for command in (
     cli_judging.gate,
     cli_judging.score,
     cli_judging.compare,
+    cli_judging.tournament,
     cli_judging.judge_accuracy,
 ):
     app.command()(command)

@@ -218,8 +218,62 @@ def compare(
         comparing.compare(one, other, metrics=metric, temperatures=temperature), (one.name, other.name)
     )
     print_table(f"{other.name} minus {one.name} on {one.identity.suite}", header, rows)
-    for note in comparing.left_out(one, other):
+    for note in [*comparing.left_out(one, other), *comparing.on_the_plane(one, other)]:
         print(f"note: {note}")
+
+
+def tournament(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Two runs or more of the same prompts.")],
+    judge: JudgeName = None,
+    model: JudgeModel = None,
+    orders: OrdersOption = None,
+    base_url: BaseUrl = None,
+    concurrency: Concurrency = 32,
+    max_cost: MaxCost = None,
+    allow_missing: AllowMissing = False,
+    device: Device = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Judge every run against every other, and print Bradley-Terry strengths with rank sets.
+
+    Stop it at any time: the same command asks the rest, and a further run is compared with those that are there alone.
+    """
+    from benchmark import pipeline
+    from benchmark.judging.runs import JudgeOptions
+    from benchmark.judging.tournament import tournament as play
+    from benchmark.progress import Bars
+    from benchmark.runs import Run
+
+    pipeline.use_data(data_root)
+    options = JudgeOptions(
+        judge=judge,
+        model=model,
+        orders=orders,
+        base_url=base_url,
+        concurrency=concurrency,
+        max_cost=max_cost,
+        device=device,
+    )
+    with Bars() as bars:
+        tables = play([Run(run) for run in runs], bars.stage, options, allow_missing=allow_missing)
+    for found in tables:
+        print_table(
+            f"{found.task}: {len(found.players)} models against each other, by {found.judge} on {found.prompts} prompts",
+            ("rank", "model", "strength", "95 % interval", "games won", "games"),
+            [
+                (
+                    str(player.rank or "–"),
+                    player.name,
+                    f"{player.strength:+.3f}",
+                    "too few won or lost"
+                    if player.interval is None
+                    else f"[{player.interval.low:+.3f}, {player.interval.high:+.3f}]",
+                    f"{player.win_rate:.1%}",
+                    f"{player.games:,}",
+                )
+                for player in found.players
+            ],
+        )
 
 
 def judge_accuracy(

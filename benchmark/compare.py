@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,8 +13,10 @@ from pydantic import JsonValue
 from benchmark.errors import UserError
 from benchmark.metrics.catalog import metric as catalogued
 from benchmark.records import Identity, Role, Scores
+from benchmark.statistics.dominance import dominance
 from benchmark.statistics.intervals import Difference, Floats, Interval, paired_t, welch
 from benchmark.statistics.ranks import holm
+from benchmark.suites import HEADLINE_TEMPERATURE, load_suite
 
 WIN_RATE = "win_rate"
 """Beginning of the ids of all win rates."""
@@ -124,6 +127,32 @@ def left_out(first: Scores, second: Scores) -> list[str]:
             f"{second.identity.encoder} those of {second.name!r}"
         )
     return notes
+
+
+def on_the_plane(first: Scores, second: Scores) -> list[str]:
+    """Say whether one run dominates the other on the plane: higher on both axes, each by a one-sided paired test.
+
+    An intersection-union test of its own, outside of Holm's family; at temperature 1, on the prompts of the suite's
+    plane. Nothing is said where a run lacks an axis, or judge, encoder or gate differ.
+    """
+    plane = load_suite(first.identity.suite).plane
+    task = next(entry.task for entry in first.identity.tasks if entry.role == plane.role)
+    sides = []
+    for axis in (plane.x, plane.y):
+        if (task, plane.role, HEADLINE_TEMPERATURE, axis.metric) not in set(_shared(first, second)):
+            return []
+        sides.append(_values(first, second, task, HEADLINE_TEMPERATURE, axis.metric))
+    x, y = sides
+    if not len(x.first) or not len(y.first):
+        return []
+    told = []
+    for (name, mine), (other, theirs) in itertools.permutations(((first.name, "first"), (second.name, "second"))):
+        claim = dominance(getattr(x, mine), getattr(x, theirs), getattr(y, mine), getattr(y, theirs))
+        if claim.dominates:
+            p = _p(claim.p_value).removeprefix("< ")
+            sign = "<" if p != _p(claim.p_value) else "="
+            told.append(f"{name!r} dominates {other!r} on the plane: higher on both axes (p {sign} {p})")
+    return told or ["neither run is shown to dominate the other on the plane"]
 
 
 def table(compared: Sequence[Comparison], names: tuple[str, str]) -> tuple[list[str], list[list[str]]]:

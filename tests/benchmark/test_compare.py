@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.compare import compare, left_out, table
+from benchmark.compare import compare, left_out, on_the_plane, table
 from benchmark.errors import UserError
 from benchmark.records import Scores
 
@@ -233,3 +233,32 @@ def test_a_table_names_runs_metrics_and_the_gap():
     assert [row[1] for row in rows].count("ID − OOD") == 2
     assert rows[0][0] == "win rate"
     assert table([], ("same", "same"))[0][3:5] == ["first", "second"]
+
+
+def on_pocket(name, seed, shift=0.0):
+    return scores(name, values(seed, shift), suite="pocket@v1")
+
+
+def test_dominance_is_claimed_where_both_axes_are_higher_and_named_by_direction():
+    low, high = on_pocket("low", 1), on_pocket("high", 2, 0.3)
+    [told] = on_the_plane(low, high)
+    assert told.startswith("'high' dominates 'low' on the plane")
+    assert on_the_plane(high, low) == [told]
+    x, y = (
+        stats.ttest_rel(
+            high.per_prompt["outside"]["1.0"][m], low.per_prompt["outside"]["1.0"][m], alternative="greater"
+        ).pvalue
+        for m in ("win_rate", "effective_per_input_oracle")
+    )
+    assert max(x, y) < 0.05
+    assert on_the_plane(low, on_pocket("same", 3)) == ["neither run is shown to dominate the other on the plane"]
+
+
+def test_nothing_is_said_of_the_plane_where_a_run_lacks_an_axis_or_the_judge_differs():
+    low, high = on_pocket("low", 1), on_pocket("high", 2, 0.3)
+    assert on_the_plane(low, scores("other", values(2, 0.3), suite="pocket@v1", judge_sha256="another")) == []
+    lacking = {
+        t: {c: {m: v for m, v in ms.items() if m != "win_rate"} for c, ms in cs.items()}
+        for t, cs in high.per_prompt.items()
+    }
+    assert on_the_plane(low, scores("other", lacking, suite="pocket@v1")) == []

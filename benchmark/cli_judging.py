@@ -258,7 +258,7 @@ def tournament(
         tables = play([Run(run) for run in runs], bars.stage, options, allow_missing=allow_missing)
     for found in tables:
         print_table(
-            f"{found.task}: {len(found.players)} models against each other, by {found.judge} on {found.prompts} prompts",
+            f"{found.task}: {len(found.players)} models against each other by {found.judge}, {found.prompts} prompts",
             ("rank", "model", "strength", "95 % interval", "games won", "games"),
             [
                 (

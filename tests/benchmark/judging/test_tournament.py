@@ -84,7 +84,7 @@ def test_the_command_prints_every_task_with_its_ranks(runs, tables, monkeypatch,
         cli.main()
     out = " ".join(capsys.readouterr().out.split())
     for table in tables.values():
-        assert f"{table.task}: 3 models against each other, by oracle on 30 prompts" in out
+        assert f"{table.task}: 3 models against each other by oracle, 30 prompts" in out
         for player in table.players:
             assert f"{player.strength:+.3f}" in out
 

@@ -19,6 +19,7 @@ from benchmark.metrics import (
     ngram_cosine,
     self_bleu,
     sentence_bert,
+    token_entropy,
     vendi,
 )
 from benchmark.metrics.ngrams import count, tokens
@@ -150,6 +151,9 @@ def columns(
         "length_words": words.lengths.reshape(n, k).mean(axis=1),
         "empty_share": np.array([not text.strip() for text in texts]).reshape(n, k).mean(axis=1),
         "cut_off_share": _cut_off_share(samples),
+        "token_entropy_per_input": token_entropy.per_input(
+            _numbers(samples, lambda sample: sample.log_prob), _numbers(samples, lambda sample: sample.n_tokens)
+        ),
     }
     if k > 1:
         prompt = np.repeat(np.arange(n), k)
@@ -266,6 +270,11 @@ def _cut_off_share(samples: NDArray[np.object_]) -> Floats:
     """Share of each prompt's outputs that the budget cut off; NaN where the backend does not say how they ended."""
     reasons = np.array([[sample.finish_reason for sample in row] for row in samples])
     return np.asarray(np.where((reasons == "unknown").any(axis=1), np.nan, (reasons == "length").mean(axis=1)))
+
+
+def _numbers(samples: NDArray[np.object_], of: Callable[[Sample], float | None]) -> Floats:
+    """A number of every sample [n, k]; NaN where it has none."""
+    return np.array([[np.nan if (value := of(sample)) is None else value for sample in row] for row in samples])
 
 
 def over_slots(values: Floats, without: Floats) -> Floats:

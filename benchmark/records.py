@@ -10,7 +10,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -104,6 +113,16 @@ class Sample(Record):
     finish_reason: FinishReason
     n_tokens: Annotated[int, Field(ge=0)] | None
     """Generated tokens, the end-of-sequence token included; ``None`` where the source does not tell."""
+    log_prob: Annotated[float, Field(le=0.0)] | None = None
+    """Natural log-probability of these tokens, together, under the distribution that they were drawn from:
+    temperature, top-p and top-k applied. ``None`` where the source does not tell; where the text is the choice among
+    several, which is another distribution; and at temperature 0, where the draw is of one point and so nothing was
+    measured. Files of before this field read as ``None``."""
+
+    @model_serializer(mode="wrap")
+    def _with_log_prob(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Though logs leave out defaults: a line that is silent is of before the field, and one with null is not.
+        return {**handler(self), "log_prob": self.log_prob}
 
     @property
     def cell(self) -> Cell:
@@ -199,6 +218,13 @@ class ModelCard(Record):
     base_model: str | None = None
     trained_on: Annotated[tuple[str, ...], Field(strict=False)] | None = None
     """Tasks or data sets trained on; None = not declared."""
+    family: Name | None = None
+    """What checkpoints of several training seeds have in common; two-way intervals are over a family."""
+    training_seed: Annotated[int, Field(ge=0)] | None = None
+    decoding: Name | None = None
+    """A policy above plain sampling, such as ``best-of-16``: it has a name of its own."""
+    licence: Name | None = None
+    contact: Name | None = None
     note: str | None = None
 
 

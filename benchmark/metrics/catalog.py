@@ -219,6 +219,14 @@ METRICS: dict[str, Metric] = {
     ),
     "length_words": Metric("length", "mean words an output", "describes", "[0, ∞)"),
     "empty_share": Metric("empty share", "share of outputs without text", "describes", "[0, 1]"),
+    "token_entropy_per_input": Metric(
+        "token entropy per input",
+        "mean surprise of a generated token under the distribution it was drawn from; comparable within one tokenizer",
+        _DIVERSE,
+        "[0, ln V] nats a token, V tokens",
+        floor="0",
+        ceiling="ln V",
+    ),
     "cut_off_share": Metric("cut-off share", "share of outputs ended by the token limit", "describes", "[0, 1]"),
 }
 

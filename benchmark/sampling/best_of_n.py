@@ -22,7 +22,8 @@ class BestOfNSampler:
     Sample ``index`` of a cell is the best of the policy's samples index·n … index·n + n − 1 of that prompt and
     temperature. Pools of different cells are thus disjoint, so that the k outputs of a prompt are independent, and the
     noise of each output is its own, so that nothing depends on batch or interruption where the policy's samples do not.
-    Of outputs that tie, the first drawn is kept; they are exchangeable, so that favours none.
+    Of outputs that tie, the first drawn is kept; they are exchangeable, so that favours none. The best of several has
+    no ``log_prob``: the policy's is not that of the choice.
 
     The reward model reads prompts as the policy is asked them, shortened where they had to be, but without chat
     template. It reads the token ids that were drawn where it has the policy's vocabulary and no stop string may have
@@ -105,7 +106,8 @@ class BestOfNSampler:
             mine = range(start, start + len(pool))
             least = max(scores[place] for place in mine) - INDISTINGUISHABLE
             winner = next(place for place in mine if scores[place] >= least)
-            best.append(candidates[winner].model_copy(update={"index": request.index}))
+            changes: dict[str, Any] = {"index": request.index} | ({"log_prob": None} if self.n > 1 else {})
+            best.append(candidates[winner].model_copy(update=changes))
             start += len(pool)
         return best
 

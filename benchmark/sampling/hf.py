@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from benchmark.records import ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
 from benchmark.sampling.fit import fit, room_for_prompt
+from benchmark.sampling.log_probs import in_doubt, rounded
 from benchmark.sampling.noise import uniforms
 from benchmark.sampling.sampler import PartlyDrawn, Request
 
@@ -42,6 +43,7 @@ class HFSampler:
     On a CPU, fp32 weights are computed with in fp64: then a logit's last bits, which depend on how many rows share a
     matrix product, are some 1e-15 and never decide a token, so that no sample depends on its batch. Models that cannot
     be computed in fp64, those of other dtypes and those on a GPU run as they were loaded; ``dtype`` tells which.
+    Log-probabilities are rounded, and the same there: one that the last bits could tip is computed once more, alone.
 
     Parameters
     ----------
@@ -159,7 +161,8 @@ class HFSampler:
         while len(drawn) < len(requests):
             rows = self._rows_together(requests[len(drawn) :], sampling)
             try:
-                drawn += self._decode_together(requests[len(drawn) : len(drawn) + rows], sampling)
+                part = requests[len(drawn) : len(drawn) + rows]
+                drawn += self._settled(part, self._decode_together(part, sampling), sampling)
                 continue
             except torch.OutOfMemoryError as error:
                 if rows == 1:
@@ -178,6 +181,19 @@ class HFSampler:
             gc.collect()
             torch.cuda.empty_cache()
         return drawn
+
+    def _settled(
+        self, requests: Sequence[Request], drawn: list[Continuation], sampling: Sampling
+    ) -> list[Continuation]:
+        """Take the log-probabilities that are in doubt from rows that are decoded alone, where that settles them."""
+        if self.model.device.type != "cpu" or self.model.dtype.itemsize < 8:
+            return drawn
+        return [
+            continuation._replace(log_prob=self._decode_together([request], sampling)[0].log_prob)
+            if len(drawn) > 1 and in_doubt(continuation.log_prob)
+            else continuation
+            for request, continuation in zip(requests, drawn, strict=True)
+        ]
 
     def _rows_together(self, requests: Sequence[Request], sampling: Sampling) -> int:
         """Count how many of the requests, from the first, to decode together: whole prompts, if that is not too few."""
@@ -248,6 +264,7 @@ class HFSampler:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             stop=(lambda ids: self._stop_at(self._decode([ids])[0], sampling) is not None) if sampling.stop else None,
+            log_probs=True,
             **self.how,
         )
 
@@ -265,6 +282,7 @@ class HFSampler:
                 text=text[: self._stop_at(text, sampling)],
                 finish_reason="stop" if continuation.finished else "length",
                 n_tokens=len(continuation.tokens),
+                log_prob=rounded(continuation.log_prob),
             )
             for request, continuation, text in zip(requests, continuations, texts, strict=True)
         ]

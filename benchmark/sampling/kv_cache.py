@@ -31,11 +31,30 @@ class Continuation(NamedTuple):
     """Generated tokens; ends with an end-of-sequence token exactly if ``finished`` by one."""
     finished: bool
     """True if an end-of-sequence token or a stop condition ended it, False if the budget did."""
+    log_prob: float | None = None
+    """Natural log-probability of the tokens together, under the distribution that they were drawn from; None at
+    temperature 0, and where it was not asked for."""
+
+
+class Drawn(NamedTuple):
+    """One token a row."""
+
+    tokens: torch.Tensor
+    """int64 [rows]."""
+    log_probs: torch.Tensor
+    """[rows]: natural log-probability of each token under the distribution that it was drawn from, 0 at temperature 0.
+    Empty where it was not asked for."""
 
 
 def draw(
-    logits: torch.Tensor, temperature: torch.Tensor, uniform: torch.Tensor, *, top_p: float, top_k: int
-) -> torch.Tensor:
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    uniform: torch.Tensor,
+    *,
+    top_p: float,
+    top_k: int,
+    log_probs: bool = False,
+) -> Drawn:
     """Draw one token a row by inverting the cumulative distribution at ``uniform``.
 
     Parameters
@@ -48,22 +67,25 @@ def draw(
         [rows], in [0, 1).
     top_p, top_k
         Nucleus mass (1 = off) and number of most likely tokens kept (0 = off; ties at the edge are kept).
-
-    Returns
-    -------
-    torch.Tensor
-        int64 [rows].
+    log_probs
+        Tell how likely each token was.
     """
     if logits.device.type != "cpu":
-        return _draw(logits, temperature, uniform, top_p, top_k)
+        return _draw(logits, temperature, uniform, top_p, top_k, log_probs)
     rows = max(1, CPU_LOGITS // logits.shape[-1])
     parts = zip(torch.split(logits, rows), torch.split(temperature, rows), torch.split(uniform, rows), strict=True)
-    return torch.cat([_draw(*part, top_p, top_k) for part in parts])
+    drawn = [_draw(*part, top_p, top_k, log_probs) for part in parts]
+    return Drawn(torch.cat([part.tokens for part in drawn]), torch.cat([part.log_probs for part in drawn]))
 
 
 def _draw(
-    logits: torch.Tensor, temperature: torch.Tensor, uniform: torch.Tensor, top_p: float, top_k: int
-) -> torch.Tensor:
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    uniform: torch.Tensor,
+    top_p: float,
+    top_k: int,
+    log_probs: bool,
+) -> Drawn:
     """Draw one token a row, all rows at once."""
     # Double precision: a cumulative sum over 100,000 tokens in fp32 is off by more than a rare token's probability.
     logits = logits if logits.device.type == "mps" else logits.double()
@@ -74,6 +96,11 @@ def _draw(
         edge = scaled.topk(top_k, dim=-1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < edge, -torch.inf)
     probabilities = scaled.softmax(dim=-1)
+    on_cpu = logits.device.type == "cpu"
+    # A GPU always needs it: to know whether some row is greedy would be to wait for it.
+    best = None if on_cpu else logits.argmax(dim=-1)
+    # The most likely token's tells what softmax divided by; no second sum of exponentials is needed.
+    highest = _largest(probabilities, best) if log_probs else None
     if top_p < 1:
         descending, order = probabilities.sort(dim=-1, descending=True, stable=True)
         # A token stays while the mass before it is below top_p, so the first one always stays.
@@ -83,10 +110,22 @@ def _draw(
     # Times the total, which is 1 only up to rounding and less under top-p.
     target = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
     sampled = torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    told = logits.new_empty(0)
+    if highest is not None:
+        # Of logits: the difference of two cumulative sums is nothing but rounding where a token is rare.
+        told = scaled.gather(-1, sampled[:, None])[:, 0] - _largest(scaled, best) + highest.log()
+        if top_p < 1:
+            told = told - cumulative[:, -1].log()
     temperature = temperature.to(logits.device)
-    if logits.device.type == "cpu" and bool((temperature > 0).all()):  # a GPU would have to be waited for
-        return sampled
-    return torch.where(temperature > 0, sampled, logits.argmax(dim=-1))
+    if on_cpu and bool((temperature > 0).all()):
+        return Drawn(sampled, told)
+    told = torch.where(temperature > 0, told, 0.0) if log_probs else told
+    return Drawn(torch.where(temperature > 0, sampled, logits.argmax(dim=-1) if best is None else best), told)
+
+
+def _largest(values: torch.Tensor, place: torch.Tensor | None) -> torch.Tensor:
+    """Each row's largest value: at its place, where that is known, and else by a search, which a CPU is quick at."""
+    return values.amax(dim=-1) if place is None else values.gather(-1, place[:, None])[:, 0]
 
 
 @torch.inference_mode()
@@ -104,6 +143,7 @@ def sample(
     stop: Callable[[list[int]], bool] | None = None,
     graph: bool = False,
     shared: bool = False,
+    log_probs: bool = False,
 ) -> list[Continuation]:
     """Sample a batch of continuations.
 
@@ -131,6 +171,8 @@ def sample(
         Decode with a `FixedDecoder` if the model fits one; only rounding differs.
     shared
         Decode with a `SharedCache` if the model fits one; only rounding differs. `expands` tells whether it does.
+    log_probs
+        Tell how likely each continuation was. Its last bits depend on the batch, as the logits' do.
 
     Returns
     -------
@@ -193,11 +235,13 @@ def sample(
     finished = [False] * len(rows)
     active = torch.arange(len(rows))
     going = torch.ones(len(rows), dtype=torch.bool)  # of the active rows, those that have not ended
+    told: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each step: its rows, and their tokens' log-probabilities
     with scope:
         for step in range(budget):
             if torch.isnan(logits.amax()):  # a maximum hands NaN on
                 raise FloatingPointError("the model's logits are not numbers")
-            drawn = draw(logits, temperature, noise[:, step], top_p=top_p, top_k=top_k)
+            drawn, likely = draw(logits, temperature, noise[:, step], top_p=top_p, top_k=top_k, log_probs=log_probs)
+            told.append((active, likely))
             table[active, step] = drawn.cpu()
             ended = torch.isin(drawn, eos).cpu() & going
             if stop is not None:
@@ -222,7 +266,28 @@ def sample(
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
             out = forward(drawn[:, None], positions, attention_mask=mask, past_key_values=cache)
             cache, logits = out.past_key_values, out.logits[:, -1]
-    return [Continuation(table[row, : counts[row]].tolist(), finished[row]) for row in range(len(rows))]
+    sums = _sums(told, counts) if log_probs else [0.0] * len(rows)
+    return [
+        Continuation(
+            table[row, : counts[row]].tolist(),
+            finished[row],
+            sums[row] if log_probs and temperatures[row] > 0 else None,
+        )
+        for row in range(len(rows))
+    ]
+
+
+def _sums(told: list[tuple[torch.Tensor, torch.Tensor]], counts: list[int]) -> list[float]:
+    """Add up each row's log-probabilities, leaving out what was drawn after its end.
+
+    All steps at once: to fetch every step's own would have a GPU wait for it.
+    """
+    table = torch.zeros(len(counts), len(told), dtype=torch.float64)
+    steps = torch.arange(len(told)).repeat_interleave(torch.tensor([len(active) for active, _ in told]))
+    table[torch.cat([active for active, _ in told]), steps] = torch.cat([likely for _, likely in told]).cpu().double()
+    own = torch.arange(len(told)) < torch.tensor(counts)[:, None]
+    sums: list[float] = torch.where(own, table, 0.0).sum(dim=-1).tolist()
+    return sums
 
 
 class _Plain(NamedTuple):

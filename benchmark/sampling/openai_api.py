@@ -3,8 +3,8 @@
 How it differs from lm-eval's API models, whose argument names it takes: every sample has a seed of its own, or none
 (theirs send a constant one, and a server that honours it answers k times the same); no field is left to the server
 (``vllm serve`` applies the model's ``generation_config.json`` to whatever is not sent); an empty list of stop strings,
-which some servers refuse, is not sent; the finish reason and the token count are kept; and a request that fails is a
-failure, never a text.
+which some servers refuse, is not sent; the finish reason and the token count are kept, and the log-probability where
+the server tells it; and a request that fails is a failure, never a text.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmark.runs import first_problem
 from benchmark.sampling.checkpoint import locate, public_arguments
 from benchmark.sampling.fit import fit, room_for_prompt
 from benchmark.sampling.generate_until import refuse_what_may_be_too_long
+from benchmark.sampling.log_probs import is_plain, total
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import PartlyDrawn, Request
 
@@ -53,6 +54,10 @@ class OpenAISampler:
     """Samples from a served model.
 
     The key is read from ``OPENAI_API_KEY`` and goes nowhere but to the server; local servers need none.
+
+    Log-probabilities are asked for at temperature 1 without truncation, where those that servers tell are those of the
+    draw. A server that refuses a request because of them is asked without from there on. One that tells them of other
+    tokens than it counts, as where it hides some, has told none.
 
     Parameters
     ----------
@@ -110,6 +115,7 @@ class OpenAISampler:
         if not self.key and strict:
             raise UserError(f"{backend}: no key; set OPENAI_API_KEY in the environment")
         self.shortened: dict[str, int] = {}
+        self.asks_log_probs = True
 
     def identity(self, sampling: Sampling) -> ModelIdentity:
         """Identify the model by its served name: its weights, dtype and chat template cannot be seen."""
@@ -186,6 +192,9 @@ class OpenAISampler:
         if self.seeded:
             cell = (request.prompt.task, request.prompt.doc_id, request.temperature, request.index)
             fields["seed"] = int(generator(sampling.seed, *cell).integers(2**31))
+        if self.asks_log_probs and is_plain(request.temperature, sampling):
+            # Of one more token than the drawn one, since to some servers 0 is "none".
+            fields["logprobs"] = True if self.chat else 1
         if self.extra_fields:
             # -1 is "off" to every server that knows the field; to some of them 0 is a mistake.
             fields["extra_body"] = {"top_k": sampling.top_k or -1, **NEUTRAL}
@@ -219,7 +228,7 @@ class OpenAISampler:
         endpoint: Any = client.chat.completions if self.chat else client.completions
         payload = self.payload(request, sampling)
         try:
-            reply = await endpoint.create(**payload)
+            reply = await self._create(endpoint, payload)
         except ValueError as error:  # the client reads JSON unguarded
             raise NoTextError(f"the server's reply is not JSON: {error}") from error
         # The client validates nothing of what it was sent.
@@ -232,6 +241,7 @@ class OpenAISampler:
         text = self._text(choices[0], reason)
         ends = [text.find(stop) for stop in sampling.stop if stop in text]
         counted = getattr(getattr(reply, "usage", None), "completion_tokens", None)
+        n_tokens = counted if isinstance(counted, int) and counted >= 0 else None
         known: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
         try:
             return Sample(
@@ -241,10 +251,33 @@ class OpenAISampler:
                 index=request.index,
                 text=text[: min(ends, default=None)],
                 finish_reason=known.get(reason or "", "unknown"),
-                n_tokens=counted if isinstance(counted, int) and counted >= 0 else None,
+                n_tokens=n_tokens,
+                log_prob=self._log_prob(choices[0], n_tokens) if "logprobs" in payload else None,
             )
         except ValidationError as error:
             raise NoTextError(f"the server's reply makes no sample: {first_problem(error)}") from error
+
+    async def _create(self, endpoint: Any, payload: dict[str, Any]) -> Any:
+        """Send a request, and once more without log-probabilities where a refusal speaks of them."""
+        from openai import APIStatusError
+
+        try:
+            return await endpoint.create(**payload)
+        except APIStatusError as error:
+            if "logprobs" not in payload or "logprob" not in str(error):
+                raise
+            reply = await endpoint.create(**{name: value for name, value in payload.items() if name != "logprobs"})
+        # Only now is it known that they were the reason.
+        self.asks_log_probs = False
+        return reply
+
+    def _log_prob(self, choice: Any, n_tokens: int | None) -> float | None:
+        """Add up what a choice tells of its tokens; the client validates nothing of it."""
+        told = getattr(choice, "logprobs", None)
+        values = getattr(told, "content" if self.chat else "token_logprobs", None)
+        if not isinstance(values, list):
+            return None
+        return total([getattr(one, "logprob", None) for one in values] if self.chat else values, n_tokens)
 
     def _text(self, choice: Any, reason: str | None) -> str:
         """Read the text of a choice; a chat model that ends without a word has said nothing, which is an answer."""

@@ -6,7 +6,8 @@ a prompt and temperature has the seed ``base_seed(…) + i`` in whichever reques
 killed in the middle of a prompt asks for the missing samples alone, and gets those that it would have got.
 
 The engine's numbers are not those of our own sampler to the last bit, nor the same in every batch: equal seeds give
-equal samples up to rounding.
+equal samples up to rounding, and log-probabilities that differ in their last decimals. These are the plain logits', so
+that they are asked for at temperature 1 without truncation alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmark.errors import UserError
 from benchmark.records import FinishReason, ModelIdentity, Prompt, Sample, Sampling
 from benchmark.sampling.checkpoint import locate
 from benchmark.sampling.fit import fit, room_for_prompt
+from benchmark.sampling.log_probs import is_plain, total
 from benchmark.sampling.noise import generator
 from benchmark.sampling.sampler import Request
 
@@ -37,6 +39,8 @@ ENGINE_ONLY = {
 """Arguments of the engine that say how fast it runs, not what it draws."""
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 2.0
 """vLLM raises what is lower without a word, and refuses what is higher."""
+LOG_PROBS = ("raw_logprobs", "processed_logprobs")
+"""Modes of the engine in which what it calls log-probabilities are some; where nothing is truncated, they are equal."""
 
 
 def base_seed(seed: int, task: str, doc_id: str, temperature: float) -> int:
@@ -83,6 +87,9 @@ class VLLMSampler:
         if chat and not self.template:
             raise UserError(f"{model_id}: --chat was given, but its tokenizer has no chat template")
         self.dtype = str(lm.model.llm_engine.model_config.dtype).removeprefix("torch.")
+        # Engines of before there was a choice told the raw ones.
+        mode = getattr(lm.model.llm_engine.model_config, "logprobs_mode", LOG_PROBS[0])
+        self.tells_log_probs = str(getattr(mode, "value", mode)) in LOG_PROBS
         self.shortened: dict[str, int] = {}
         self._encoded: dict[str, list[int]] = {}
 
@@ -179,6 +186,8 @@ class VLLMSampler:
             include_stop_str_in_output=False,
             ignore_eos=False,
             seed=base + first.index,
+            # 0: the drawn token's own, and no others'.
+            logprobs=0 if self.tells_log_probs and is_plain(first.temperature, sampling) else None,
             skip_special_tokens=True,
         )
 
@@ -196,6 +205,7 @@ class VLLMSampler:
             text=self._text(output, sampling),
             finish_reason=known.get(output.finish_reason, "unknown"),
             n_tokens=len(output.token_ids),
+            log_prob=_log_prob(output),
         )
 
     def _text(self, output: Any, sampling: Sampling) -> str:
@@ -206,6 +216,14 @@ class VLLMSampler:
         if isinstance(output.stop_reason, str) and not places:
             return str(output.text)  # only with that space is the stop string in it
         return text[: min(places, default=None)]
+
+
+def _log_prob(output: Any) -> float | None:
+    """Add up the log-probabilities of an output's own tokens; None where the engine did not tell them all."""
+    if output.logprobs is None or len(output.logprobs) != len(output.token_ids):
+        return None
+    told = [place.get(token) for place, token in zip(output.logprobs, output.token_ids, strict=True)]
+    return total([getattr(one, "logprob", None) for one in told], len(output.token_ids))
 
 
 def _groups(requests: Sequence[Request]) -> list[list[Request]]:

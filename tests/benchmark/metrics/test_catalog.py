@@ -18,6 +18,7 @@ from benchmark.metrics import (
     nli,
     self_bleu,
     sentence_bert,
+    token_entropy,
     vendi,
 )
 from benchmark.metrics.catalog import GATE, METRICS, OWN, metric
@@ -56,6 +57,7 @@ IDS = [
     "length_words",
     "empty_share",
     "cut_off_share",
+    "token_entropy_per_input",
 ]
 
 
@@ -155,7 +157,15 @@ def ends(metric_id: str) -> tuple[float, float]:
 def test_metrics_of_variety_have_a_floor_and_a_ceiling_and_others_have_none() -> None:
     for metric_id, about in METRICS.items():
         assert (about.floor is not None) == (about.ceiling is not None) == ("diverse" in about.direction)
-        assert ("diverse" in about.direction) == (metric_id in OF_TEXTS or metric_id in OF_EMBEDDINGS)
+        known = metric_id in OF_TEXTS or metric_id in OF_EMBEDDINGS or metric_id == "token_entropy_per_input"
+        assert ("diverse" in about.direction) == known
+
+
+def test_the_ends_of_token_entropy_are_a_certain_token_and_one_of_as_many_as_there_are() -> None:
+    tokens = np.full((1, K), 7.0)
+    assert (METRICS["token_entropy_per_input"].floor, METRICS["token_entropy_per_input"].ceiling) == ("0", "ln V")
+    assert token_entropy.per_input(np.zeros((1, K)), tokens)[0] == 0.0
+    assert token_entropy.per_input(-tokens * np.log(50), tokens)[0] == pytest.approx(np.log(50))
 
 
 @pytest.mark.parametrize("metric_id", sorted({*OF_TEXTS, *OF_EMBEDDINGS} - {"compression_per_input"}))
@@ -222,6 +232,7 @@ def test_every_embedding_twice_never_looks_more_diverse(metric_id: str, seed: in
         "nli",
         "self_bleu",
         "sentence_bert",
+        "token_entropy",
     ],
 )
 def test_the_docstring_of_a_metric_says_how_to_read_it(name: str) -> None:

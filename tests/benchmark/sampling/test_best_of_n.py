@@ -107,7 +107,7 @@ def test_the_best_is_the_argmax_of_the_reward_over_the_cells_own_pool(ending, sc
         candidates = pool(policy, request, n)
         scores = [score_by_stock_forward(scorer, policy, request.prompt, tokens) for tokens, _ in candidates]
         place = max(range(n), key=scores.__getitem__)
-        assert best == candidates[place][1].model_copy(update={"index": request.index})
+        assert best == candidates[place][1].model_copy(update={"index": request.index, "log_prob": None})
         ends |= {record.finish_reason for _, record in candidates}
         places.add(place)
     assert ends == {"stop", "length"}
@@ -147,7 +147,9 @@ def test_pools_of_different_cells_are_disjoint_and_together_the_policys_first_sa
 
 def test_best_of_one_is_the_policy(checkpoint, scorer):
     policy = build(str(checkpoint), SUITE, {}, device="cpu").sampler
-    assert make(checkpoint, scorer, 1).draw(requests(), SAMPLING) == policy.draw(requests(), SAMPLING)
+    found = make(checkpoint, scorer, 1).draw(requests(), SAMPLING)
+    assert found == policy.draw(requests(), SAMPLING)
+    assert all(sample.log_prob is not None for sample in found)
 
 
 def test_more_draws_of_the_same_pool_never_score_worse(checkpoint, scorer):
@@ -176,7 +178,9 @@ def test_of_outputs_that_tie_the_first_drawn_is_kept_whatever_the_batch(checkpoi
     model.save_pretrained(flat)
     policy = build(str(checkpoint), SUITE, {}, device="cpu").sampler
     first = policy.draw([Request(r.prompt, r.temperature, r.index * 4) for r in requests()], SAMPLING)
-    expected = [s.model_copy(update={"index": r.index}) for r, s in zip(requests(), first, strict=True)]
+    expected = [
+        s.model_copy(update={"index": r.index, "log_prob": None}) for r, s in zip(requests(), first, strict=True)
+    ]
     assert make(checkpoint, flat, 4).draw(requests(), SAMPLING) == expected
     # Nor does rounding decide, which is different in every batch.
     sampler = make(checkpoint, flat, 4)

@@ -314,3 +314,55 @@ def test_what_is_no_dtype_is_told_which_there_are(checkpoint, dtype, spec):
         build(spec.format(checkpoint), SUITE, {}, device="cpu", dtype=dtype)
     with pytest.raises(UserError, match=says):
         build(f"hf:pretrained={checkpoint},dtype={dtype}", SUITE, {}, device="cpu")
+
+
+# ---- Log-probabilities ----
+
+
+def likely(sampling, **options):
+    return sampling.model_copy(update={"k": 6, "temperatures": (0.0, 0.7, 1.0, 1.3), **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.8}, {"top_k": 9}])
+def test_a_records_log_probability_is_that_of_its_own_tokens_and_greedy_has_none(checkpoint, options):
+    sampling = likely(SUITE.sampling, **options)
+    sampler, wanted = make(checkpoint), requests(sampling)
+    drawn = sampler.continuations(wanted, sampling)
+    for request, output, sample in zip(wanted, drawn, sampler.records(wanted, drawn, sampling), strict=True):
+        if request.temperature == 0:
+            assert sample.log_prob is None
+            continue
+        prompt = sampler.encode(request.prompt)
+        ids = torch.tensor([prompt + output.tokens])
+        with torch.inference_mode():
+            scaled = sampler.model(ids).logits[0, len(prompt) - 1 : -1] / request.temperature
+        if sampling.top_k:
+            edge = scaled.sort(descending=True).values[:, sampling.top_k - 1 : sampling.top_k]
+            scaled = scaled.masked_fill(scaled < edge, -torch.inf)
+        shares = scaled.softmax(-1)
+        for row in shares if sampling.top_p < 1 else ():
+            order = row.argsort(descending=True)
+            row[order[row[order].cumsum(0) - row[order] >= sampling.top_p]] = 0
+        exact = (shares / shares.sum(-1, keepdim=True)).log().gather(-1, ids[0, len(prompt) :, None]).sum().item()
+        assert output.log_prob == pytest.approx(exact, abs=1e-6)
+        assert sample.log_prob == pytest.approx(exact, abs=5.1e-5)
+        assert len(output.tokens) == sample.n_tokens
+
+
+def test_records_are_the_same_bytes_whatever_shared_the_batch_though_the_last_bits_are_not(checkpoint, monkeypatch):
+    sampling = likely(SUITE.sampling)
+    sampler, wanted = make(checkpoint), requests(sampling)
+    together = sampler.continuations(wanted, sampling)
+    alone = [sampler.continuations([request], sampling)[0] for request in wanted]
+    assert [c.log_prob for c in together] != [c.log_prob for c in alone], "then rounding would not be needed"
+    lines = [sample.model_dump_json() for sample in sampler.records(wanted, together, sampling)]
+    assert lines == [sample.model_dump_json() for sample in sampler.records(wanted, alone, sampling)]
+    # With every sum in doubt, even what is not rounded is that of a row alone.
+    monkeypatch.setattr("benchmark.sampling.log_probs.IN_DOUBT", 1.0)
+    assert sampler.continuations(wanted, sampling) == alone
+
+
+def test_top_k_1_is_certain(checkpoint):
+    sampling = likely(SUITE.sampling, top_k=1)
+    drawn = make(checkpoint).draw(requests(sampling), sampling)
+    assert {str(sample.log_prob) for sample in drawn if sample.temperature > 0} == {"0.0"}

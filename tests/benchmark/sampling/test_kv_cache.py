@@ -29,15 +29,14 @@ def batched(model, rows=None, **kwargs):
     )
 
 
-def slow_draw(logits, temperature, uniform, top_p, top_k):
-    """The same token, by loops over a plain list."""
-    if temperature == 0:
-        return int(np.argmax(logits))
-    weights = np.exp(np.asarray(logits, float) / temperature - max(logits) / temperature)
-    ranked = sorted(range(len(weights)), key=lambda token: -weights[token])
+def slow_shares(logits, temperature, top_p, top_k):
+    """Probabilities of the next token, by loops over a plain list."""
+    scaled = np.asarray(logits, float) / temperature
+    weights = np.exp(scaled - max(scaled))
+    ranked = sorted(range(len(weights)), key=lambda token: -scaled[token])
     if top_k:
-        edge = weights[ranked[min(top_k, len(ranked)) - 1]]
-        weights = np.where(weights < edge, 0.0, weights)
+        edge = scaled[ranked[min(top_k, len(ranked)) - 1]]
+        weights = np.where(scaled < edge, 0.0, weights)
     weights = weights / weights.sum()
     mass, kept = 0.0, set()
     for token in ranked:
@@ -45,6 +44,14 @@ def slow_draw(logits, temperature, uniform, top_p, top_k):
             kept.add(token)
         mass += weights[token]
     weights = [weight if token in kept else 0.0 for token, weight in enumerate(weights)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def slow_draw(logits, temperature, uniform, top_p, top_k):
+    """The same token, by a loop."""
+    if temperature == 0:
+        return int(np.argmax(logits))
+    weights = slow_shares(logits, temperature, top_p, top_k)
     target, mass = uniform * sum(weights), 0.0
     for token, weight in enumerate(weights):
         mass += weight
@@ -69,7 +76,9 @@ def one_by_one(model, row, eos=(1,), top_p=1.0, top_k=0):
 def test_a_batch_with_a_cache_and_padding_draws_what_single_full_passes_draw(request, family, top_p, top_k):
     model = request.getfixturevalue(family)
     found = batched(model, top_p=top_p, top_k=top_k)
-    assert [tuple(c) for c in found] == [one_by_one(model, r, top_p=top_p, top_k=top_k) for r in range(len(ROWS))]
+    assert [(c.tokens, c.finished) for c in found] == [
+        one_by_one(model, r, top_p=top_p, top_k=top_k) for r in range(len(ROWS))
+    ]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -137,7 +146,8 @@ def test_a_draw_equals_the_slow_one(logits, uniform, data):
     temperature = data.draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))
     top_k = data.draw(st.integers(0, len(logits) + 1))
     row = torch.tensor([logits], dtype=torch.float64)
-    found = draw(row, torch.tensor([temperature]), torch.tensor([uniform]), top_p=1.0, top_k=top_k)
+    cooled = torch.tensor([temperature], dtype=torch.float64)
+    found = draw(row, cooled, torch.tensor([uniform]), top_p=1.0, top_k=top_k).tokens
     slow = slow_draw(logits, temperature, uniform, 1.0, top_k)
     # A uniform on the very edge between two tokens may fall to either side by rounding.
     near = [slow_draw(logits, temperature, min(max(uniform + e, 0), 1 - 1e-12), 1.0, top_k) for e in (-1e-9, 1e-9)]
@@ -152,7 +162,7 @@ def test_rows_drawn_in_parts_are_the_rows_drawn_alone(monkeypatch, logits_togeth
     temperature = torch.tensor([0.0, 1.0, 0.7, 1.0, 1.0, 0.0, 2.0], dtype=torch.float64)
     uniform = torch.rand(7, generator=generator, dtype=torch.float64)
     for top_p, top_k in ((1.0, 0), (0.8, 0), (1.0, 5)):
-        found = draw(logits, temperature, uniform, top_p=top_p, top_k=top_k)
+        found = draw(logits, temperature, uniform, top_p=top_p, top_k=top_k).tokens
         rows = zip(logits.tolist(), temperature.tolist(), uniform.tolist(), strict=True)
         assert found.tolist() == [slow_draw(row, t, u, top_p, top_k) for row, t, u in rows]
 
@@ -161,7 +171,7 @@ def test_draws_follow_the_tempered_softmax():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 1.5])
     n, temperature = 20_000, 0.7
     uniform = torch.from_numpy(np.random.default_rng(1).random(n))
-    found = draw(logits.expand(n, -1), torch.full((n,), temperature), uniform, top_p=1.0, top_k=0)
+    found = draw(logits.expand(n, -1), torch.full((n,), temperature), uniform, top_p=1.0, top_k=0).tokens
     expected = (logits.double() / temperature).softmax(-1).numpy() * n
     assert stats.chisquare(np.bincount(found.numpy(), minlength=5), expected).pvalue > 1e-3
 
@@ -169,8 +179,9 @@ def test_draws_follow_the_tempered_softmax():
 @pytest.mark.parametrize("uniform", [0.0, 0.5, np.nextafter(1.0, 0.0)])
 def test_no_token_outside_the_nucleus_or_of_no_probability_is_drawn(uniform):
     logits = torch.tensor([[-torch.inf, 3.0, 2.9, -5.0, -torch.inf]])
-    token = draw(logits, torch.tensor([1.0]), torch.tensor([uniform]), top_p=0.9, top_k=0).item()
-    assert token in (1, 2)
+    drawn = draw(logits, torch.tensor([1.0]), torch.tensor([uniform]), top_p=0.9, top_k=0, log_probs=True)
+    assert drawn.tokens.item() in (1, 2)
+    assert -1 < drawn.log_probs.item() < 0
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -250,3 +261,75 @@ def test_a_cache_with_room_holds_what_a_growing_one_holds(llama):
         for one, other in zip(growing.layers, roomy.layers, strict=True):
             assert torch.equal(one.keys, other.keys)
             assert torch.equal(one.values, other.values)
+
+
+# ---- Log-probabilities ----
+
+
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=30), st.floats(0, 1, exclude_max=True), st.data())
+def test_a_draws_log_probability_is_that_of_its_token_among_those_that_could_be_drawn(logits, uniform, data):
+    temperature = data.draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))
+    top_k, top_p = data.draw(st.integers(0, len(logits) + 1)), data.draw(st.sampled_from([1.0, 0.37, 0.89]))
+    row = torch.tensor([logits], dtype=torch.float64)
+    cooled = torch.tensor([temperature], dtype=torch.float64)
+    found = draw(row, cooled, torch.tensor([uniform]), top_p=top_p, top_k=top_k, log_probs=True)
+    [log_prob], [token] = found.log_probs.tolist(), found.tokens.tolist()
+    assert log_prob <= 0
+    if temperature == 0:
+        assert log_prob == 0
+    else:
+        # Equal logits at the edge of the nucleus may be the other way round; that changes no probability.
+        shares = slow_shares(logits, temperature, top_p, top_k)
+        share = max(shares[other] for other in range(len(logits)) if logits[other] == logits[token])
+        near = {slow_shares(logits, temperature, top_p + e, top_k)[token] for e in (-1e-9, 1e-9)} - {0.0}
+        assert any(log_prob == pytest.approx(np.log(one), abs=1e-9) for one in {share, *near} - {0.0})
+
+
+def test_a_rare_tokens_log_probability_is_no_difference_of_sums():
+    logits = torch.tensor([[0.0, -34.0]], dtype=torch.float64)
+    last = torch.tensor([np.nextafter(1.0, 0.0)])
+    found = draw(logits, torch.tensor([1.0]), last, top_p=1.0, top_k=0, log_probs=True)
+    assert found.tokens.item() == 1
+    assert found.log_probs.item() == pytest.approx(-34.0, abs=1e-12)
+
+
+def slow_log_prob(model, row, tokens, top_p, top_k):
+    """Sum over the tokens, each by one full pass over all before it."""
+    total = 0.0
+    for step, token in enumerate(tokens):
+        with torch.inference_mode():
+            logits = model(torch.tensor([PROMPTS[ROWS[row]] + tokens[:step]])).logits[0, -1]
+        total += np.log(slow_shares(logits.tolist(), TEMPERATURES[row], top_p, top_k)[token])
+    return total
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("way", [{}, {"shared": True}, {"graph": True}], ids=["plain", "shared", "graph"])
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, 0), (0.8, 0), (1.0, 5), (0.7, 7)])
+def test_an_outputs_log_probability_is_the_sum_over_its_own_tokens_in_every_way(request, family, way, top_p, top_k):
+    model = request.getfixturevalue(family)
+    # A third of the vocabulary ends a row, so that rows are dropped on the way, and some are dead weight before.
+    options = {"eos_token_ids": range(1, 8), "top_p": top_p, "top_k": top_k, **way}
+    found = batched(model, log_probs=True, **options)
+    assert [c._replace(log_prob=None) for c in found] == batched(model, **options), "asking changes no draw"
+    assert len({len(c.tokens) for c in found}) > 2
+    for row, continuation in enumerate(found):
+        if TEMPERATURES[row] == 0:
+            assert continuation.log_prob is None
+        else:
+            exact = slow_log_prob(model, row, continuation.tokens, top_p, top_k)
+            assert continuation.log_prob == pytest.approx(exact, abs=1e-9)
+
+
+def test_a_stopped_outputs_log_probability_ends_with_it(llama):
+    whole = batched(llama, eos_token_ids=[], log_probs=True)
+    stopped = batched(llama, eos_token_ids=[], log_probs=True, stop=lambda tokens: len(tokens) == 3)
+    for row, (before, after) in enumerate(zip(whole, stopped, strict=True)):
+        assert after.tokens == before.tokens[:3]
+        if TEMPERATURES[row]:
+            assert after.log_prob == pytest.approx(slow_log_prob(llama, row, after.tokens, 1.0, 0), abs=1e-9)
+
+
+def test_no_log_probability_is_told_that_was_not_asked_for(llama):
+    assert {continuation.log_prob for continuation in batched(llama)} == {None}
+    assert len(draw(torch.zeros(2, 3), torch.ones(2), torch.zeros(2), top_p=1.0, top_k=0).log_probs) == 0

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from unittest.mock import patch
 
 import pytest
-from openai_server import Fault, OpenAIServer
+from openai_server import BadRequestError, Fault, OpenAIServer
 
 from benchmark.errors import UserError
 from benchmark.records import Prompt
+from benchmark.sampling import kv_cache
 from benchmark.sampling.model import build
 from benchmark.sampling.openai_api import OpenAISampler
 from benchmark.sampling.sampler import PartlyDrawn, Request
@@ -42,10 +44,10 @@ def test_every_cell_is_one_request_with_every_field_and_a_seed_of_its_own(server
     assert len(server.bodies) == len(REQUESTS)
     assert {asked.path for asked in server.asked} == {f"/v1/{ENDPOINT[backend]}"}
     assert len({body["seed"] for body in server.bodies}) == len(REQUESTS)
-    said = {tuple(sorted(body)) for body in server.bodies}
     text = "messages" if backend == CHAT else "prompt"
-    fields = ["max_tokens", "min_p", "model", "n", "repetition_penalty", "seed", "temperature", "top_k", "top_p", text]
-    assert said == {tuple(sorted(fields))}
+    fields = {"max_tokens", "min_p", "model", "n", "repetition_penalty", "seed", "temperature", "top_k", "top_p", text}
+    for body in server.bodies:
+        assert set(body) == fields | ({"logprobs"} if body["temperature"] == 1 else set())
     assert {(b["top_k"], b["top_p"], b["max_tokens"], b["n"]) for b in server.bodies} == {(-1, 1.0, 20, 1)}
     for prompt in PROMPTS:
         texts = {t: [s.text for s in samples if (s.doc_id, s.temperature) == (prompt.doc_id, t)] for t in (0.0, 1.0)}
@@ -306,3 +308,155 @@ def test_a_chats_tokens_are_counted_with_its_template(server, checkpoint, tmp_pa
     prompt = LONG.model_copy(update={"chat": "the oven is cold", "shortens": "the oven is cold"})
     five = SAMPLING.model_copy(update={"max_prompt_tokens": 5})
     assert sampler.prepare([prompt], five)[0].text == "the oven"
+
+
+# ---- Log-probabilities ----
+
+
+class TellingServer(OpenAIServer):
+    """Tells the log-probability of every token as servers do: of the plain logits, whatever it drew from."""
+
+    def _complete(self, path, body):
+        self._told = []
+        reply = super()._complete(path, body)
+        for choice, values in zip(reply["choices"], self._told, strict=True):
+            if body.get("logprobs"):
+                content = {"content": [{"token": "x", "logprob": value, "top_logprobs": []} for value in values]}
+                listed = {"tokens": ["x"] * len(values), "token_logprobs": values, "top_logprobs": None}
+                choice["logprobs"] = content if "message" in choice else listed
+        return reply
+
+    def _sample(self, prompt, body, number):
+        import torch
+
+        drawn = []
+        sample = kv_cache.sample
+        with patch.object(kv_cache, "sample", lambda *args, **options: drawn.extend(sample(*args, **options)) or drawn):
+            found = super()._sample(prompt, body, number)
+        [output] = drawn
+        with torch.inference_mode():
+            logits = self._model(torch.tensor([prompt + output.tokens])).logits[0, len(prompt) - 1 : -1]
+        self._told.append(logits.log_softmax(-1).gather(-1, torch.tensor(output.tokens)[:, None])[:, 0].tolist())
+        return found
+
+
+@pytest.mark.parametrize("backend", [COMPLETION, CHAT])
+def test_log_probabilities_are_those_of_our_own_sampler_where_the_draw_is_of_the_plain_logits(checkpoint, backend):
+    own = build(str(checkpoint), SUITE, {}, device="cpu").sampler
+    with TellingServer(checkpoint) as server:
+        samples = make(server, backend).draw(REQUESTS, SAMPLING)
+        assert {body.get("logprobs") for body in server.bodies} == {None, 1 if backend == COMPLETION else True}
+        for changes in ({"top_p": 0.9}, {"top_k": 7}):
+            cut = make(server, backend).draw(REQUESTS, SAMPLING.model_copy(update=changes))
+            assert {sample.log_prob for sample in cut} == {None}
+        warm = make(server, backend).draw([Request(PROMPTS[0], 1.3, 0)], SAMPLING)
+        assert warm[0].log_prob is None
+        assert all("logprobs" not in body for body in server.bodies[len(REQUESTS) :])
+    for request, sample in zip(REQUESTS, samples, strict=True):
+        if request.temperature == 0:
+            assert sample.log_prob is None
+            continue
+        words = own.lm.tokenizer.encode(sample.text)
+        if sample.n_tokens == len(words) + (sample.finish_reason == "stop"):  # no special word was left out of the text
+            tokens = words + [1] * (sample.finish_reason == "stop")
+            assert sample.log_prob == pytest.approx(
+                plain_log_prob(own.model, own.encode(request.prompt), tokens), abs=6e-5
+            )
+    assert sum(sample.log_prob is not None for sample in samples) == 8
+
+
+def plain_log_prob(model, prompt, tokens):
+    import torch
+
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
+    return logits.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None]).sum().item()
+
+
+def test_a_server_that_ignores_the_question_tells_nothing(server):
+    samples = make(server).draw(REQUESTS, SAMPLING)
+    assert {sample.log_prob for sample in samples} == {None}
+    assert any("logprobs" in body for body in server.bodies)
+
+
+class RefusingServer(OpenAIServer):
+    """Refuses to tell log-probabilities, as servers of reasoning models do."""
+
+    def _complete(self, path, body):
+        if "logprobs" in body:
+            raise BadRequestError(400, "logprobs are not supported with this model")
+        return super()._complete(path, body)
+
+
+@pytest.mark.parametrize("backend", [COMPLETION, CHAT])
+def test_a_server_that_refuses_the_question_is_asked_without_it_from_there_on(checkpoint, backend):
+    with OpenAIServer(checkpoint) as server:
+        whole = make(server, backend).draw(REQUESTS, SAMPLING)
+    with RefusingServer(checkpoint) as server:
+        sampler = make(server, backend, num_concurrent=1)
+        assert sampler.draw(REQUESTS, SAMPLING) == whole
+        assert sum("logprobs" in body for body in server.bodies) == 1
+        assert len(server.bodies) == len(REQUESTS) + 1
+        many = make(server, backend, num_concurrent=4)
+        assert many.draw(REQUESTS, SAMPLING) == whole
+        assert sum("logprobs" in body for body in server.bodies) <= 1 + 4
+
+
+def test_a_refusal_for_another_reason_is_a_failure_and_nothing_is_learnt_of_it(checkpoint):
+    back = Fault(400, body={"error": {"message": "too long: {'max_tokens': 20, 'logprobs': 1}"}})
+    with OpenAIServer(checkpoint, fault=lambda *_: back) as server:
+        sampler = make(server, num_concurrent=1)
+        with pytest.raises(PartlyDrawn, match="too long"):
+            sampler.draw(REQUESTS[4:8], SAMPLING)
+        assert ["logprobs" in body for body in server.bodies] == [True, False]
+        assert sampler.asks_log_probs
+    with OpenAIServer(checkpoint, fault=lambda *_: Fault(400)) as server:
+        with pytest.raises(PartlyDrawn):
+            make(server, num_concurrent=1).draw(REQUESTS[4:8], SAMPLING)
+        assert len(server.bodies) == 1
+
+
+def listed(values):
+    return {"tokens": ["x"], "token_logprobs": values}
+
+
+def as_content(*values):
+    return {"content": [{"token": "x", "logprob": value} for value in values]}
+
+
+@pytest.mark.parametrize(
+    ("backend", "tokens", "told", "log_prob"),
+    [
+        (COMPLETION, 2, listed([-0.5, -0.25]), -0.75),
+        (COMPLETION, 2, listed([0, -0.25]), -0.25),
+        (COMPLETION, 2, listed([-1.00004, -1.000011]), -2.0001),
+        (COMPLETION, 0, listed([]), 0.0),
+        (CHAT, 2, as_content(-0.5, -0.25), -0.75),
+        # Of other tokens than were counted: some are hidden.
+        (COMPLETION, 3, listed([-0.5, -0.25]), None),
+        (COMPLETION, 1, listed([-0.5, -0.25]), None),
+        (COMPLETION, None, listed([-0.5]), None),
+        (CHAT, 2, as_content(-0.5), None),
+        # No log-probabilities.
+        (COMPLETION, 2, listed([None, -0.25]), None),
+        (COMPLETION, 2, listed([0.1, -0.25]), None),
+        (COMPLETION, 2, listed([-9999.0, -0.25]), None),
+        (COMPLETION, 1, listed([float("nan")]), None),
+        (COMPLETION, 1, listed([float("-inf")]), None),
+        (COMPLETION, 1, listed(["x"]), None),
+        (CHAT, 2, as_content(-0.5, None), None),
+        # Other forms.
+        (COMPLETION, 1, as_content(-0.5), None),
+        (CHAT, 1, listed([-0.5]), None),
+        (CHAT, 1, {"content": None}, None),
+        (CHAT, 1, {"content": ["x"]}, None),
+        (COMPLETION, 1, {"token_logprobs": "x"}, None),
+        (COMPLETION, 1, [-0.5], None),
+        (COMPLETION, 1, "x", None),
+        (CHAT, 1, -0.5, None),
+    ],
+)
+def test_what_a_server_tells_is_added_up_or_nothing_but_never_an_error(checkpoint, backend, tokens, told, log_prob):
+    with OpenAIServer(checkpoint, fault=lambda *_: reply(tokens=tokens, logprobs=told)) as server:
+        [sample] = make(server, backend).draw([REQUESTS[4]], SAMPLING)
+    assert (sample.text, sample.n_tokens, sample.log_prob) == ("a", tokens, log_prob)

@@ -72,6 +72,11 @@ def requests(sampling, prompts=PROMPTS):
     return [Request(p, t, i) for p in prompts for t in sampling.temperatures for i in range(sampling.k)]
 
 
+def untold(samples):
+    """Samples without what rounding in another batch changes."""
+    return [sample.model_copy(update={"log_prob": None}) for sample in samples]
+
+
 def test_one_request_for_k_samples_gives_what_k_single_requests_with_following_seeds_give(sampler):
     wanted = requests(SAMPLING)
     whole = sampler.draw(wanted, SAMPLING)
@@ -83,7 +88,7 @@ def test_one_request_for_k_samples_gives_what_k_single_requests_with_following_s
         assert (together.n, together.seed) == (1 if group[0].temperature == 0 else SAMPLING.k, base)
         alone = [sampler.parameters([request], SAMPLING) for request in group]
         assert [(one.n, one.seed) for one in alone] == [(1, base + index) for index in range(SAMPLING.k)]
-    assert [sampler.draw([request], SAMPLING)[0] for request in wanted] == whole
+    assert untold([sampler.draw([request], SAMPLING)[0] for request in wanted]) == untold(whole)
     for prompt in PROMPTS:
         assert len({s.text for s in whole if (s.doc_id, s.temperature) == (prompt.doc_id, 1.0)}) == SAMPLING.k
 
@@ -93,7 +98,7 @@ def test_missing_cells_of_a_prompt_that_was_cut_off_are_the_ones_it_would_have_h
     whole = sampler.draw(wanted, SAMPLING)
     for missing in (wanted[11:], wanted[:3] + wanted[5:6] + wanted[13:20], wanted[::2]):
         places = [wanted.index(request) for request in missing]
-        assert sampler.draw(missing, SAMPLING) == [whole[place] for place in places]
+        assert untold(sampler.draw(missing, SAMPLING)) == untold([whole[place] for place in places])
 
 
 def test_more_prompts_than_one_step_can_read_give_what_each_gives_alone(sampler):
@@ -105,7 +110,8 @@ def test_more_prompts_than_one_step_can_read_give_what_each_gives_alone(sampler)
     ]
     whole = sampler.draw(requests(sampling, prompts), sampling)
     for number in (0, 20, 40, 41, 63):
-        assert sampler.draw(requests(sampling, prompts[number : number + 1]), sampling) == whole[2 * number :][:2]
+        alone = sampler.draw(requests(sampling, prompts[number : number + 1]), sampling)
+        assert untold(alone) == untold(whole[2 * number :][:2])
 
 
 def test_greedy_outputs_are_those_of_our_own_sampler_in_both_prompt_formats(sampler, chat_sampler, folder):
@@ -158,6 +164,36 @@ def test_records_say_how_an_output_ended_and_how_long_it_is(sampler):
             assert sample.n_tokens == sampling.max_new_tokens
         else:
             assert words + 1 <= sample.n_tokens <= sampling.max_new_tokens
+
+
+def test_log_probabilities_are_those_of_the_draw_and_told_where_it_is_of_the_plain_logits_alone(sampler, folder):
+    import torch
+
+    own = build(str(folder), SUITE, {}, device="cpu", chat=False, backend="hf").sampler
+    outputs = []
+    generate = sampler.lm.model.generate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler.lm.model, "generate", lambda *a, **k: outputs.extend(found := generate(*a, **k)) or found)
+        samples = sampler.draw(requests(SAMPLING), SAMPLING)
+    tokens = [list(one.token_ids) for out in outputs for one in sorted(out.outputs, key=lambda one: one.index)]
+    plain = [sample for sample in samples if sample.temperature == 1.0]
+    assert len(plain) == SAMPLING.k * len(PROMPTS)
+    assert {sample.log_prob for sample in samples if sample.temperature != 1.0} == {None}
+    kept = {(sample.doc_id, sample.index): sample for sample in plain}
+    # A greedy prompt has one output for k samples.
+    per_prompt = 1 + SAMPLING.k * 2
+    for number, prompt in enumerate(PROMPTS):
+        ours = own.encode(prompt)
+        for index in range(SAMPLING.k):
+            ids = tokens[number * per_prompt + 1 + SAMPLING.k + index]
+            with torch.inference_mode():
+                logits = own.model(torch.tensor([ours + ids])).logits[0, len(ours) - 1 : -1]
+            exact = logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None]).sum().item()
+            assert kept[prompt.doc_id, index].n_tokens == len(ids)
+            assert kept[prompt.doc_id, index].log_prob == pytest.approx(exact, abs=2e-3)
+    for change in ({"top_p": 0.9}, {"top_k": 12}):
+        cut = SAMPLING.model_copy(update={"temperatures": (1.0,), "k": 2, **change})
+        assert {sample.log_prob for sample in sampler.draw(requests(cut), cut)} == {None}
 
 
 def test_stop_strings_end_an_output_and_are_cut_off(sampler):

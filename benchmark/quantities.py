@@ -22,7 +22,7 @@ from benchmark.metrics import (
     token_entropy,
     vendi,
 )
-from benchmark.metrics.ngrams import count, tokens
+from benchmark.metrics.ngrams import count, counts_of, tokens
 from benchmark.metrics.own import OwnMetric
 from benchmark.metrics.repeats import repeats
 from benchmark.metrics.validity import invalid_reason
@@ -51,6 +51,10 @@ class Column:
     prompt's influence, so that mean and variance serve alike."""
     interval: Interval | None = None
     """Where a column comes with its own: the interval of a controlled rate."""
+    bounds: tuple[float, float] | None = None
+    """What a prompt's value lies between, whatever the model; None where that is not known, or not finite."""
+    shares: Floats | None = None
+    """Of a set statistic that counts pairs of valid outputs alone: share of each prompt's outputs that are valid."""
     absent: str | None = None
     """Why there are no values."""
 
@@ -157,7 +161,8 @@ def columns(
     }
     if k > 1:
         prompt = np.repeat(np.arange(n), k)
-        counts, counts_rlfh, repeated = count(words, prompt), count(rlfh, prompt), repeats(words, prompt)
+        repeated, counts_rlfh = repeats(words, prompt), count(rlfh, prompt)
+        counts = counts_of(repeated)
         means |= {
             "ead_per_input": ead.per_input(counts),
             "ead_rlfh_per_input": ead.per_input(counts_rlfh, short="zero"),
@@ -181,7 +186,8 @@ def columns(
     sets = {}
     if n > 2:
         slot = np.tile(np.arange(k), n)
-        counts, counts_rlfh, repeated = count(words, slot), count(rlfh, slot), repeats(words, slot)
+        repeated, counts_rlfh = repeats(words, slot), count(rlfh, slot)
+        counts = counts_of(repeated)
         sets = {
             "ead_across_input": over_slots(*ead.across_input(counts)),
             "ead_rlfh_across_input": over_slots(*ead.across_input(counts_rlfh, short="zero")),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from benchmark.errors import UserError
 from benchmark.records import Scores
+from benchmark.statistics.dominance import confirmed_front
 from benchmark.statistics.ranks import RankSet, rank_sets
 from benchmark.suites import Suite, load_suite
 from leaderboard.comparable import by_suite
 from leaderboard.names import metric_title
 from leaderboard.row import Protocol, Row, read_row
+
+Standing = Literal["front", "dominated", "undecided"]
+"""On the Pareto front by its estimates; shown to be below another row on both axes; or neither."""
 
 PROTOCOLS: tuple[Protocol, ...] = ("swept", "single")
 
@@ -29,6 +34,8 @@ class Board:
     rows: tuple[Row, ...]
     ranks: Mapping[str, RankSet]
     """Name → rank set within its own table; only rows that compete have one."""
+    standing: Mapping[str, Standing]
+    """Name → where a row that competes stands beside all the others, at temperature 1."""
 
     def ranked(self, protocol: Protocol) -> tuple[Row, ...]:
         """The competing rows of one table: those swept over the suite's grid, or those at a single temperature."""
@@ -98,7 +105,7 @@ def boards(scores: Sequence[Scores], suites: Mapping[str, Suite] | None = None) 
             (read_row(row, suite) for row in group),
             key=lambda row: (row.score is None, -row.score.value if row.score else 0.0, row.name),
         )
-        made.append(Board(suite, tuple(rows), _ranks(rows)))
+        made.append(Board(suite, tuple(rows), _ranks(rows), _standing(rows)))
     return sorted(made, key=lambda board: (board.suite.imported, board.suite.suite, board.suite.version))
 
 
@@ -147,3 +154,19 @@ def _ranks(rows: Sequence[Row]) -> dict[str, RankSet]:
         sets = rank_sets(values)
         ranks |= {row.name: found for row, found in zip(family, sets, strict=True)}
     return ranks
+
+
+def _standing(rows: Sequence[Row]) -> dict[str, Standing]:
+    """Where each competing row stands: both tables together, for at temperature 1 they are sampled alike."""
+    family = sorted((row for row in rows if row.competes and row.place), key=lambda row: row.name)
+    prompts = sorted(set.intersection(*(set(row.place) for row in family))) if family else []
+    if not prompts:
+        return {}
+    values = np.array([[row.place[prompt] for row in family] for prompt in prompts])
+    found = confirmed_front(values[..., 0], values[..., 1])
+    parts: tuple[tuple[Standing, Iterable[int]], ...] = (
+        ("front", found.front),
+        ("dominated", found.behind),
+        ("undecided", found.undecided),
+    )
+    return {family[number].name: standing for standing, numbers in parts for number in numbers}

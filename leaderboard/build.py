@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.records import Scores
 from benchmark.runs import write_atomically
 from benchmark.suites import Suite
-from leaderboard.board import boards
+from leaderboard.board import Board, boards
 from leaderboard.csv_files import curve_csv, leaderboard_csv
 from leaderboard.plane_figure import png, svg, svg_ids
 from leaderboard.site import page
@@ -60,6 +60,14 @@ def render(
 ) -> dict[str, bytes]:
     """Everything that `build` writes, by file name."""
     made = boards(scores, suites)
+    figures, files = figures_of(made, progress)
+    return tables_of(made, figures) | files
+
+
+def figures_of(
+    made: Sequence[Board], progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[dict[str, tuple[str, str]], dict[str, bytes]]:
+    """Draw every board once: suite id → its figure as SVG, wide and narrow, for the page; and the files by name."""
     figures: dict[str, tuple[str, str]] = {}
     files: dict[str, bytes] = {}
     for place, board in enumerate(made):
@@ -70,6 +78,11 @@ def render(
         files[f"{stem}.svg"] = wide.encode()
         files[f"{stem}.png"] = png(wide)
         progress(place + 1, len(made))
+    return figures, files
+
+
+def tables_of(made: Sequence[Board], figures: Mapping[str, tuple[str, str]]) -> dict[str, bytes]:
+    """Page, CSV, Markdown and LaTeX by file name; ``figures`` as `figures_of` returns them."""
     texts = {
         "index.html": page(made, figures),
         "leaderboard.csv": leaderboard_csv(made),
@@ -77,4 +90,4 @@ def render(
         "leaderboard.md": markdown(made),
         "leaderboard.tex": latex(made),
     }
-    return {name: text.encode() for name, text in texts.items()} | files
+    return {name: text.encode() for name, text in texts.items()}

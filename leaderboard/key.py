@@ -6,18 +6,17 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import altair as alt
-
 from leaderboard import ink
 from leaderboard.labels import text_width
-from leaderboard.panel import ARROW_HEAD, CEILING_SHAPE, FLAG_SHAPE, Store, Track
+from leaderboard.panel import ARROW_HEAD, CEILING_SHAPE, FLAG_SHAPE, Track
+from leaderboard.vega import Layer, Spec, Store, axis
 
 SIZE = 11.0
 LINE = 19
 GLYPH = 24
 
 
-def key(tracks: Sequence[Track], room: int, store: Store, *, bars: bool) -> alt.LayerChart:
+def key(tracks: Sequence[Track], room: int, store: Store, *, bars: bool) -> Spec:
     """Chart of ``room`` pixels' width that names every kind of mark in the main panel."""
     entries = _entries(tracks, bars)
     places: list[tuple[float, float]] = []
@@ -30,18 +29,20 @@ def key(tracks: Sequence[Track], room: int, store: Store, *, bars: bool) -> alt.
         x += needed
     height = LINE * (line + 1)
     at = functools.partial(_at, store)
-    layers: list[alt.Chart] = []
+    layers: list[Spec] = []
     for (kind, text), (left, top) in zip(entries, places, strict=True):
         layers += _glyph(kind, left + 2, top, at)
         layers.append(
-            at([(left + GLYPH, top)], text=text).mark_text(
-                align="left", baseline="middle", fontSize=SIZE, fill=ink.MUTED
+            at([(left + GLYPH, top)], text=text).mark(
+                "text", align="left", baseline="middle", fontSize=SIZE, fill=ink.MUTED
             )
         )
-    return alt.LayerChart(layer=layers, width=room, height=height).encode(
-        x=alt.X("x:Q", scale=alt.Scale(domain=[0, room], nice=False, zero=False), axis=None),
-        y=alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=None),
-    )
+    return {
+        "layer": layers,
+        "width": room,
+        "height": height,
+        "encoding": {"x": axis("x:Q", (0, room), None), "y": axis("y:Q", (height, 0), None)},
+    }
 
 
 def _entries(tracks: Sequence[Track], bars: bool) -> list[tuple[str, str]]:
@@ -68,37 +69,36 @@ def _entries(tracks: Sequence[Track], bars: bool) -> list[tuple[str, str]]:
     return entries
 
 
-def _at(store: Store, points: Sequence[tuple[float, float]], **fields: str) -> alt.Chart:
+def _at(store: Store, points: Sequence[tuple[float, float]], **fields: str) -> Layer:
     rows: list[dict[str, Any]] = [{"x": x, "y": y, "i": i, **fields} for i, (x, y) in enumerate(points)]
-    encodings: dict[str, Any] = {"text": alt.Text("text:N")} if "text" in fields else {}
-    return alt.Chart(store.add(rows)).encode(
-        order="i:Q",
-        **encodings,
-    )
+    return store.layer(rows, order="i:Q", **{name: f"{name}:N" for name in fields})
 
 
-def _glyph(kind: str, x: float, y: float, at: Callable[..., alt.Chart]) -> list[alt.Chart]:
+def _glyph(kind: str, x: float, y: float, at: Callable[..., Layer]) -> list[Spec]:
     middle = x + 8
     dot = at([(middle, y)])
     line = at([(x - 1, y), (x + 17, y)])
     colour = ink.MUTED
     if kind == "point":
-        return [dot.mark_point(shape="circle", size=70, fill=colour, strokeWidth=0, opacity=1)]
+        return [dot.mark("point", shape="circle", size=70, fill=colour, strokeWidth=0, opacity=1)]
     if kind == "curve":
         ends = at([(x + 1, y), (x + 15, y)])
         return [
-            line.mark_line(stroke=colour, strokeWidth=1.8),
-            ends.mark_point(shape="circle", size=17, fill=colour, strokeWidth=0, opacity=1),
+            line.mark("line", stroke=colour, strokeWidth=1.8),
+            ends.mark("point", shape="circle", size=17, fill=colour, strokeWidth=0, opacity=1),
         ]
     if kind == "arrow":
         return [
-            at([(x, y), (x + 14, y)]).mark_line(stroke=colour, strokeWidth=1, strokeDash=[3, 2]),
-            at([(x + 15, y)]).mark_point(shape=ARROW_HEAD, size=22, fill=colour, strokeWidth=0, opacity=1),
-            at([(x, y)]).mark_point(shape="circle", size=18, fill=ink.PAPER, stroke=colour, strokeWidth=1, opacity=1),
+            at([(x, y), (x + 14, y)]).mark("line", stroke=colour, strokeWidth=1, strokeDash=[3, 2]),
+            at([(x + 15, y)]).mark("point", shape=ARROW_HEAD, size=22, fill=colour, strokeWidth=0, opacity=1),
+            at([(x, y)]).mark(
+                "point", shape="circle", size=18, fill=ink.PAPER, stroke=colour, strokeWidth=1, opacity=1
+            ),
         ]
     if kind == "region":
         return [
-            dot.mark_point(
+            dot.mark(
+                "point",
                 shape="M-1,0A1,0.6,0,1,1,1,0A1,0.6,0,1,1,-1,0Z",
                 size=200,
                 fill=colour,
@@ -111,15 +111,15 @@ def _glyph(kind: str, x: float, y: float, at: Callable[..., alt.Chart]) -> list[
         ]
     if kind == "bars":
         return [
-            line.mark_line(stroke=colour, strokeWidth=1.1, opacity=0.7),
-            at([(middle, y - 6), (middle, y + 6)]).mark_line(stroke=colour, strokeWidth=1.1, opacity=0.7),
+            line.mark("line", stroke=colour, strokeWidth=1.1, opacity=0.7),
+            at([(middle, y - 6), (middle, y + 6)]).mark("line", stroke=colour, strokeWidth=1.1, opacity=0.7),
         ]
     if kind == "flag":
         return [
-            dot.mark_point(shape="circle", size=70, fill=ink.PAPER, stroke=colour, strokeWidth=1.6, opacity=1),
-            dot.mark_point(shape=FLAG_SHAPE, size=18, stroke=colour, strokeWidth=1.3, opacity=1),
+            dot.mark("point", shape="circle", size=70, fill=ink.PAPER, stroke=colour, strokeWidth=1.6, opacity=1),
+            dot.mark("point", shape=FLAG_SHAPE, size=18, stroke=colour, strokeWidth=1.3, opacity=1),
         ]
     shape = CEILING_SHAPE if kind == "ceiling" else "triangle-down"
     return [
-        dot.mark_point(shape=shape, size=90 if kind == "ceiling" else 55, fill=ink.CONTROL, strokeWidth=0, opacity=1)
+        dot.mark("point", shape=shape, size=90 if kind == "ceiling" else 55, fill=ink.CONTROL, strokeWidth=0, opacity=1)
     ]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from leaderboard.frame import Pixel
 
+Floats = NDArray[np.float64]
+
 DIRECTIONS = tuple(math.radians(angle) for angle in (0, 180, 90, 270, 35, 145, 325, 215, 62, 118, 298, 242))
 """Right and left first, then above and below, then between; anticlockwise from the right."""
 NARROW = set("iljtfrI.,:;'|!()[]- ")
@@ -20,6 +22,13 @@ LEADER_FROM = 13.0
 DROP_AT = 30.0
 SWEEPS = 3
 """A first placing, then two in which every label may move away from those that came after it."""
+TIE = 1e-9
+"""Places whose costs differ by no more are as good as each other; the first of them is taken."""
+FIRST_TRIES = 8
+"""Cheapest places, other labels apart, that are asked first what others add; after them few are left to ask."""
+_NOWHERE = (math.inf, math.inf, -math.inf, -math.inf)
+_BLOCK = 64
+_ACROSS, _UP = (np.array([turn(angle) for angle in DIRECTIONS]) for turn in (math.cos, math.sin))
 
 
 @dataclass(frozen=True)
@@ -30,16 +39,6 @@ class Box:
     top: float
     right: float
     bottom: float
-
-    def overlap(self, other: Box) -> float:
-        """Shared area."""
-        across = min(self.right, other.right) - max(self.left, other.left)
-        down = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return across * down if across > 0 and down > 0 else 0.0
-
-    def holds(self, pixel: Pixel) -> bool:
-        """Whether a pixel lies inside."""
-        return self.left <= pixel[0] <= self.right and self.top <= pixel[1] <= self.bottom
 
 
 @dataclass(frozen=True)
@@ -97,42 +96,146 @@ def place(
     list of Placed
         Without those labels that may be dropped and had no free place.
     """
-    obstacles = [Box(x - mark_radius, y - mark_radius, x + mark_radius, y + mark_radius) for x, y in marks]
-    labels = list(wanted)
-    found: dict[int, tuple[Placed, Box]] = {}
+    centres = np.array(marks, np.float64).reshape(-1, 2)
+    obstacles = np.hstack([centres - mark_radius, centres + mark_radius])
+    crowd = _Crowd(np.array(lines, np.float64).reshape(-1, 2))
+    places = [_Places(label, bounds, obstacles, crowd) for label in wanted]
+    boxes = np.tile(_NOWHERE, (len(places), 1))
+    leaders = np.full((len(places), 9, 2), np.nan)
+    found: dict[int, Placed] = {}
     for _ in range(SWEEPS):
-        for which, label in enumerate(labels):
-            others = [placed for other, placed in found.items() if other != which]
-            leaders = [pixel for placed, _ in others if placed.leader for pixel in _between(*placed.leader)]
-            crossed = np.array([*lines, *leaders], dtype=np.float64).reshape(-1, 2)
+        for which, label in enumerate(places):
             found.pop(which, None)
-            best = _best(label, bounds, [box for _, box in others], obstacles, crossed)
-            if best is not None:
-                found[which] = best
-    return [found[which][0] for which in sorted(found)]
+            boxes[which], leaders[which] = _NOWHERE, np.nan
+            chosen = label.cheapest(boxes, leaders)
+            if chosen is not None:
+                found[which] = label.placed(chosen)
+                boxes[which], leaders[which] = label.boxes[chosen], label.leaders[chosen]
+    return [found[which] for which in sorted(found)]
 
 
-def _best(
-    label: Wanted, bounds: Box, boxes: Sequence[Box], obstacles: Sequence[Box], lines: NDArray[np.float64]
-) -> tuple[Placed, Box] | None:
-    """The cheapest place of one label, the others given; None if it may be dropped and every place is bad."""
-    best: tuple[float, Placed, Box] | None = None
-    width, height = text_width(label.text, label.size, bold=label.bold), label.size * 1.1
-    for distance in _distances(label):
-        far = 1.2 * (distance - label.clearance)
-        if best is not None and far >= best[0]:
-            break
-        for turn, angle in enumerate(DIRECTIONS):
-            x, y = _centre(label.anchor, angle, distance, width, height)
-            box = Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            leader = _leader(label, box) if distance > LEADER_FROM else None
-            cost = _cost(box, bounds, boxes, obstacles, lines) + far + 0.15 * turn
-            if leader is not None:
-                cost += 40.0 * _crossings(leader, label.anchor, boxes, obstacles)
-            if best is None or cost < best[0] - 1e-9:
-                best = (cost, Placed(label, (x, y), leader), box)
-    assert best is not None, "there is at least one candidate"
-    return None if label.may_drop and best[0] > DROP_AT else best[1:]
+class _Places:
+    """Every place that one label may take, nearest first, with what each costs whatever other labels do.
+
+    Parameters
+    ----------
+    label
+        The label.
+    bounds
+        Where it may lie.
+    obstacles
+        Boxes of the marks, [m, 4] as (left, top, right, bottom).
+    crowd
+        The points of all lines.
+    """
+
+    def __init__(self, label: Wanted, bounds: Box, obstacles: Floats, crowd: _Crowd) -> None:
+        self.label = label
+        distance = np.repeat(_distances(label), len(DIRECTIONS))
+        rings = len(distance) // len(DIRECTIONS)
+        across, up = np.tile(_ACROSS, rings), np.tile(_UP, rings)
+        half = np.array([text_width(label.text, label.size, bold=label.bold), label.size * 1.1]) / 2
+        x, y = label.anchor
+        self.centres = np.column_stack(
+            [
+                x + across * distance + half[0] * np.clip(across * 1.6, -1.0, 1.0),
+                y - up * distance - half[1] * np.clip(up * 1.6, -1.0, 1.0),
+            ]
+        )
+        self.boxes = np.hstack([self.centres - half, self.centres + half])
+        self.leaders = np.where((distance > LEADER_FROM)[:, None, None], _leaders(label.anchor, self.boxes), np.nan)
+        left, top, right, bottom = self.boxes.T
+        outside = (
+            np.maximum(0.0, bounds.left - left)
+            + np.maximum(0.0, right - bounds.right)
+            + np.maximum(0.0, bounds.top - top)
+            + np.maximum(0.0, bottom - bounds.bottom)
+        )
+        own = (obstacles[:, :2] <= label.anchor).all(axis=1) & (obstacles[:, 2:] >= label.anchor).all(axis=1)
+        self.foreign = obstacles[~own]
+        self.cost = (
+            50.0 * outside
+            + 2.0 * _overlap(self.boxes, obstacles)
+            + 2.5 * crowd.inside(self.boxes)
+            + 1.2 * (distance - label.clearance)
+            + 0.15 * np.tile(np.arange(len(DIRECTIONS)), rings)
+        )
+        self.order = np.argsort(self.cost, kind="stable")
+        self.rising = self.cost[self.order]
+
+    def cheapest(self, boxes: Floats, leaders: Floats) -> int | None:
+        """The place that is best, the other labels given; None if this one may be dropped and every place is bad.
+
+        Parameters
+        ----------
+        boxes, leaders
+            Where the others are, [labels, 4], and points along their leaders, [labels, 9, 2].
+        """
+        bound = DROP_AT if self.label.may_drop else math.inf
+        total = np.full(len(self.cost), np.inf)
+        done = 0
+        # What others add is dear to find out, so it is asked only of places that may still be the best.
+        for most in (FIRST_TRIES, len(self.order)):
+            able = np.searchsorted(self.rising, min(bound, total.min() + TIE), "right")
+            tried = self.order[done : min(most, able)]
+            if not len(tried):
+                break
+            total[tried] = self.cost[tried] + self._because_of(boxes, leaders, tried)
+            done = most
+        least = total.min()
+        return int(np.argmax(total <= least + TIE)) if least <= bound else None
+
+    def placed(self, chosen: int) -> Placed:
+        """Return the label in one of its places."""
+        start, end = self.leaders[chosen, [0, -1]].tolist()
+        x, y = self.centres[chosen].tolist()
+        return Placed(self.label, (x, y), None if math.isnan(start[0]) else (tuple(start), tuple(end)))
+
+    def _because_of(self, boxes: Floats, leaders: Floats, tried: NDArray[np.intp]) -> Floats:
+        """What the other labels, and marks under its own leader, add to the cost of some places."""
+        own, path = self.boxes[tried], self.leaders[tried]
+        over_lines = _holds(own, leaders.reshape(-1, 2)).sum(axis=0)
+        crossings = sum(_holds(others, path).any(axis=1).sum(axis=1) for others in (boxes, self.foreign))
+        return np.asarray(8.0 * _overlap(own, boxes) + 2.5 * over_lines + 40.0 * crossings)
+
+
+class _Crowd:
+    """Tells how many of many points lie in a box without looking at each.
+
+    Points stand in order of y; a table says how many of the first 64, 128, … of them lie left of each one, so that
+    a count is a sum of four look-ups, and of the odd points after the last full block.
+
+    Parameters
+    ----------
+    points
+        [m, 2], finite.
+    """
+
+    def __init__(self, points: Floats) -> None:
+        points = points[np.argsort(points[:, 1], kind="stable")]
+        self.x, self.y = np.sort(points[:, 0]), points[:, 1]
+        rank = np.argsort(np.argsort(points[:, 0], kind="stable"))
+        blocks = len(points) // _BLOCK + 1
+        self.rank = np.full(blocks * _BLOCK, len(points))
+        self.rank[: len(points)] = rank
+        held = np.zeros((blocks, len(points) + 1), np.int64)
+        held[np.arange(len(points)) // _BLOCK, rank + 1] = 1
+        self.left_of = np.vstack([np.zeros_like(held[:1]), held.cumsum(axis=0).cumsum(axis=1)])
+
+    def inside(self, boxes: Floats) -> NDArray[np.int64]:
+        """Points in each of some boxes [a, 4], edges included; [a]."""
+        left, top, right, bottom = boxes.T
+        least, most = np.searchsorted(self.x, left, "left"), np.searchsorted(self.x, right, "right")
+        first, last = np.searchsorted(self.y, top, "left"), np.searchsorted(self.y, bottom, "right")
+        return self._among(last, least, most) - self._among(first, least, most)
+
+    def _among(self, first: NDArray[np.intp], least: NDArray[np.intp], most: NDArray[np.intp]) -> NDArray[np.int64]:
+        """How many of the ``first`` points by y are of rank ``least`` … ``most - 1`` by x."""
+        block = first // _BLOCK
+        odd = block[:, None] * _BLOCK + np.arange(_BLOCK)
+        rank = np.where(odd < first[:, None], self.rank[odd], -1)
+        counted = (rank >= least[:, None]) & (rank < most[:, None])
+        return np.asarray(self.left_of[block, most] - self.left_of[block, least] + counted.sum(axis=1))
 
 
 def _distances(label: Wanted) -> list[float]:
@@ -142,49 +245,23 @@ def _distances(label: Wanted) -> list[float]:
     return distances
 
 
-def _centre(anchor: Pixel, angle: float, distance: float, width: float, height: float) -> Pixel:
-    """Centre of a box that starts ``distance`` away from its anchor in a direction."""
-    across, up = math.cos(angle), math.sin(angle)
-    return (
-        anchor[0] + across * distance + (width / 2) * _pull(across),
-        anchor[1] - up * distance - (height / 2) * _pull(up),
-    )
+def _overlap(boxes: Floats, others: Floats) -> Floats:
+    """Area of each box [a, 4] that other boxes [b, 4] cover, each of them counted; [a]."""
+    left, top, right, bottom = boxes.T[..., None]
+    across = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0])
+    down = np.minimum(bottom, others[:, 3]) - np.maximum(top, others[:, 1])
+    return np.asarray((np.maximum(across, 0.0) * np.maximum(down, 0.0)).sum(axis=1))
 
 
-def _pull(part: float) -> float:
-    return max(-1.0, min(1.0, part * 1.6))
+def _holds(boxes: Floats, paths: Floats) -> NDArray[np.bool_]:
+    """Whether boxes [b, 4] hold the points of paths [..., 2]; [..., b]. A point or box that is not there is out."""
+    x, y = paths[..., 0, None], paths[..., 1, None]
+    return np.asarray((x >= boxes[:, 0]) & (x <= boxes[:, 2]) & (y >= boxes[:, 1]) & (y <= boxes[:, 3]))
 
 
-def _cost(box: Box, bounds: Box, boxes: Sequence[Box], obstacles: Sequence[Box], lines: NDArray[np.float64]) -> float:
-    outside = (
-        max(0.0, bounds.left - box.left)
-        + max(0.0, box.right - bounds.right)
-        + max(0.0, bounds.top - box.top)
-        + max(0.0, box.bottom - bounds.bottom)
-    )
-    over_text = sum(box.overlap(other) for other in boxes)
-    over_marks = sum(box.overlap(other) for other in obstacles)
-    across, down = lines[:, 0], lines[:, 1]
-    inside = (across >= box.left) & (across <= box.right) & (down >= box.top) & (down <= box.bottom)
-    over_lines = float(np.count_nonzero(inside))
-    return 50.0 * outside + 8.0 * over_text + 2.0 * over_marks + 2.5 * over_lines
-
-
-def _crossings(leader: tuple[Pixel, Pixel], anchor: Pixel, boxes: Sequence[Box], obstacles: Sequence[Box]) -> int:
-    """How many labels and foreign marks a leader runs through."""
-    path = _between(*leader)
-    foreign = [box for box in obstacles if not box.holds(anchor)]
-    return sum(any(box.holds(pixel) for pixel in path) for box in (*boxes, *foreign))
-
-
-def _between(start: Pixel, end: Pixel) -> list[Pixel]:
-    return [(start[0] + (end[0] - start[0]) * i / 8, start[1] + (end[1] - start[1]) * i / 8) for i in range(9)]
-
-
-def _leader(label: Wanted, box: Box) -> tuple[Pixel, Pixel]:
-    """From the rim of the mark to the nearest edge of the label."""
-    x, y = label.anchor
-    end = (min(max(x, box.left), box.right), min(max(y, box.top), box.bottom))
-    length = math.dist(label.anchor, end) or 1.0
-    start = (x + (end[0] - x) / length * 5.5, y + (end[1] - y) / length * 5.5)
-    return start, end
+def _leaders(anchor: Pixel, boxes: Floats) -> Floats:
+    """From the rim of the mark to the nearest edge of each box [a, 4], as points [a, 9, 2]."""
+    end = np.clip(anchor, boxes[:, :2], boxes[:, 2:])
+    length = np.hypot(*(end - anchor).T)
+    start = anchor + (end - anchor) / np.where(length > 0, length, 1.0)[:, None] * 5.5
+    return np.asarray(start[:, None] + (end - start)[:, None] * np.arange(9)[:, None] / 8)

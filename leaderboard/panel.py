@@ -1,4 +1,4 @@
-"""One panel of the plane as an Altair chart: regions, arrows, curves, points and their labels."""
+"""One panel of the plane as a Vega-Lite chart: regions, arrows, curves, points and their labels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import altair as alt
+from typing import Any
 
 from benchmark.suites import HEADLINE_TEMPERATURE
 from leaderboard import ink
@@ -16,6 +14,7 @@ from leaderboard.escape import shorten
 from leaderboard.frame import Frame, Pixel, data_range, ticks
 from leaderboard.labels import Box, Wanted, place
 from leaderboard.row import Point, Row
+from leaderboard.vega import Layer, Spec, Store, axis, channel
 
 CEILING_SHAPE = "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31L-0.29,-0.4Z"
 FLOOR_SHAPES = ("triangle-down", "square", "cross", "diamond", "triangle-up")
@@ -28,19 +27,6 @@ TEMPERATURE_SIZE = 9.6
 HEADLINE_RADIUS = 5.2
 STOP_WEIGHT = 5
 """How many pixels of line a temperature's dot counts for when a label looks for its place."""
-
-
-class Store:
-    """The figure's data by name, kept out of the chart objects: Altair copies those many times over."""
-
-    def __init__(self) -> None:
-        self.datasets: dict[str, list[dict[str, Any]]] = {}
-
-    def add(self, values: list[dict[str, Any]]) -> alt.NamedData:
-        """Keep one layer's rows and return their name."""
-        name = f"data-{len(self.datasets)}"
-        self.datasets[name] = values
-        return alt.NamedData(name)
 
 
 @dataclass(frozen=True)
@@ -94,7 +80,7 @@ class Panel:
         frame = Frame(data_range(xs, margin), data_range(ys, margin), self.style.width, self.style.height)
         object.__setattr__(self, "frame", frame)
 
-    def chart(self) -> alt.LayerChart:
+    def chart(self) -> Spec:
         """Return the layered chart; later layers lie on top."""
         layers = [
             *self._regions(),
@@ -105,77 +91,87 @@ class Panel:
             *self._points(),
             *self._labels(),
         ]
-        return alt.LayerChart(
-            layer=layers,
-            width=self.style.width,
-            height=self.style.height,
-            title=alt.TitleParams(self.title, fontSize=self.style.title_size, anchor="start", color=ink.INK, offset=8),
-        ).encode(
-            x=alt.X("x:Q", scale=self._scale(self.frame.x_range), axis=self._axis("x")),
-            y=alt.Y("y:Q", scale=self._scale(self.frame.y_range), axis=self._axis("y")),
-        )
+        return {
+            "layer": layers,
+            "width": self.style.width,
+            "height": self.style.height,
+            "title": {
+                "text": self.title,
+                "fontSize": self.style.title_size,
+                "anchor": "start",
+                "color": ink.INK,
+                "offset": 8,
+            },
+            "encoding": {
+                "x": axis("x:Q", self.frame.x_range, self._axis("x")),
+                "y": axis("y:Q", self.frame.y_range, self._axis("y")),
+            },
+        }
 
-    def _layer(self, rows: Sequence[Mapping[str, Any]], **encodings: Any) -> alt.Chart:
+    def _layer(self, rows: Sequence[Mapping[str, Any]], **encodings: str | Spec) -> Layer:
         """One layer; its x and y are the panel's."""
         # Six decimals are far below a pixel, and the same wherever the last bits of a sum differ.
         values = [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-        return alt.Chart(self.store.add(values)).encode(**encodings)
+        return self.store.layer(values, **encodings)
 
-    def _rules(self, rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
-        return self._layer(rows, x2="x2:Q", y2="y2:Q", stroke=_own("Stroke"))
+    def _rules(self, rows: Sequence[Mapping[str, Any]]) -> Layer:
+        return self._layer(rows, x2="x2", y2="y2", stroke=_own())
 
-    def _scale(self, span: tuple[float, float]) -> alt.Scale:
-        return alt.Scale(domain=list(span), nice=False, zero=False)
-
-    def _axis(self, which: str) -> alt.Axis:
+    def _axis(self, which: str) -> Spec:
         span = self.frame.x_range if which == "x" else self.frame.y_range
         pixels = self.style.width if which == "x" else self.style.height
         values = list(self.x_ticks) if which == "x" and self.x_ticks else ticks(span, max(3, pixels // 48))
         fine = any(abs(value * 10 - round(value * 10)) > 1e-6 for value in values)
         title = self.x_title if which == "x" else self.y_title
         extent = 20 if which == "x" else self.style.clear_extent
-        return alt.Axis(title=title, values=values, format=".2f" if fine else ".1f", minExtent=extent, maxExtent=extent)
+        return {
+            "title": title,
+            "values": values,
+            "format": ".2f" if fine else ".1f",
+            "minExtent": extent,
+            "maxExtent": extent,
+        }
 
     def _models(self) -> list[Track]:
         return [track for track in self.tracks if track.row.kind == "model"]
 
-    def _regions(self) -> list[alt.Chart]:
+    def _regions(self) -> list[Spec]:
         rows = [
             {"x": x, "y": y, "i": i, "who": who, "ink": self._colour(track)}
             for who, track in enumerate(self.tracks)
             for i, (x, y) in enumerate(track.outline)
         ]
-        layer = self._layer(rows, order="i:Q", detail="who:N", fill=_own("Fill"), stroke=_own("Stroke"))
+        layer = self._layer(rows, order="i:Q", detail="who:N", fill=_own(), stroke=_own())
         return _if(
             rows,
-            layer.mark_line(interpolate="linear-closed", fillOpacity=0.16, strokeOpacity=0.55, strokeWidth=0.8),
+            layer.mark("line", interpolate="linear-closed", fillOpacity=0.16, strokeOpacity=0.55, strokeWidth=0.8),
         )
 
-    def _bars(self) -> list[alt.Chart]:
+    def _bars(self) -> list[Spec]:
         rows = []
         for track in self.tracks:
             if track.bars:
                 x, y, colour = track.point.x, track.point.y, self._colour(track)
                 rows.append({"x": x.low, "x2": x.high, "y": y.value, "y2": y.value, "ink": colour})
                 rows.append({"x": x.value, "x2": x.value, "y": y.low, "y2": y.high, "ink": colour})
-        return _if(rows, self._rules(rows).mark_rule(strokeWidth=1.1, opacity=0.6))
+        return _if(rows, self._rules(rows).mark("rule", strokeWidth=1.1, opacity=0.6))
 
-    def _arrows(self) -> list[alt.Chart]:
+    def _arrows(self) -> list[Spec]:
         rows = []
         for track in self._models():
             if (shaft := self._shaft(track)) is not None:
                 (x, y), (x2, y2), angle = shaft
                 rows.append({"x": x, "y": y, "x2": x2, "y2": y2, "angle": angle, "ink": self._colour(track)})
         heads = [row | {"x": row["x2"], "y": row["y2"]} for row in rows]
-        turned = alt.Angle("angle:Q", scale=None)
+        turned = channel("angle:Q", scale=None)
         return _if(
             rows,
-            self._rules(rows).mark_rule(strokeWidth=1, strokeDash=[3, 2], opacity=0.75),
-            self._layer(heads, fill=_own("Fill"), angle=turned).mark_point(
-                shape=ARROW_HEAD, size=22, strokeWidth=0, opacity=0.9
+            self._rules(rows).mark("rule", strokeWidth=1, strokeDash=[3, 2], opacity=0.75),
+            self._layer(heads, fill=_own(), angle=turned).mark(
+                "point", shape=ARROW_HEAD, size=22, strokeWidth=0, opacity=0.9
             ),
-            self._layer(rows, stroke=_own("Stroke")).mark_point(
-                shape="circle", size=18, fill=ink.PAPER, strokeWidth=1, opacity=0.9
+            self._layer(rows, stroke=_own()).mark(
+                "point", shape="circle", size=18, fill=ink.PAPER, strokeWidth=1, opacity=0.9
             ),
         )
 
@@ -192,7 +188,7 @@ class Panel:
         angle = math.degrees(math.atan2(end[1] - start[1], end[0] - start[0])) % 360
         return self.frame.data(start), self.frame.data(stop), round(angle, 3)
 
-    def _curves(self) -> list[alt.Chart]:
+    def _curves(self) -> list[Spec]:
         rows = [
             _xy(point) | {"t": point.temperature, "who": who, "ink": self._colour(track)}
             for who, track in enumerate(self._models())
@@ -202,26 +198,24 @@ class Panel:
         stops = [row for row in rows if row["t"] != HEADLINE_TEMPERATURE]
         return _if(
             rows,
-            self._layer(rows, order="t:Q", detail="who:N", stroke=_own("Stroke")).mark_line(
-                strokeWidth=1.8, opacity=0.9
-            ),
-            self._layer(stops, fill=_own("Fill")).mark_point(
-                shape="circle", size=17, stroke=ink.PAPER, strokeWidth=0.6, opacity=1
+            self._layer(rows, order="t:Q", detail="who:N", stroke=_own()).mark("line", strokeWidth=1.8, opacity=0.9),
+            self._layer(stops, fill=_own()).mark(
+                "point", shape="circle", size=17, stroke=ink.PAPER, strokeWidth=0.6, opacity=1
             ),
         )
 
-    def _controls(self) -> list[alt.Chart]:
+    def _controls(self) -> list[Spec]:
         rows = [
             _xy(track.point)
             | {"shape": self.shapes[track.row.name], "size": 110 if track.row.kind == "ceiling" else 62}
             for track in self.tracks
             if track.row.kind != "model"
         ]
-        shape, size = alt.Shape("shape:N", scale=None), alt.Size("size:Q", scale=None)
+        shape, size = channel("shape:N", scale=None), channel("size:Q", scale=None)
         layer = self._layer(rows, shape=shape, size=size)
-        return _if(rows, layer.mark_point(fill=ink.CONTROL, stroke=ink.PAPER, strokeWidth=0.8, opacity=1))
+        return _if(rows, layer.mark("point", fill=ink.CONTROL, stroke=ink.PAPER, strokeWidth=0.8, opacity=1))
 
-    def _points(self) -> list[alt.Chart]:
+    def _points(self) -> list[Spec]:
         # The best lies on top.
         drawn = [(track, _xy(track.point) | {"ink": self._colour(track)}) for track in reversed(self._models())]
         ranked = [row for track, row in drawn if track.row.competes]
@@ -229,22 +223,22 @@ class Panel:
         return [
             *_if(
                 flagged,
-                self._layer(flagged, stroke=_own("Stroke")).mark_point(
-                    shape="circle", size=84, fill=ink.PAPER, strokeWidth=1.6, opacity=1
+                self._layer(flagged, stroke=_own()).mark(
+                    "point", shape="circle", size=84, fill=ink.PAPER, strokeWidth=1.6, opacity=1
                 ),
-                self._layer(flagged, stroke=_own("Stroke")).mark_point(
-                    shape=FLAG_SHAPE, size=20, strokeWidth=1.4, opacity=1
+                self._layer(flagged, stroke=_own()).mark(
+                    "point", shape=FLAG_SHAPE, size=20, strokeWidth=1.4, opacity=1
                 ),
             ),
             *_if(
                 ranked,
-                self._layer(ranked, fill=_own("Fill")).mark_point(
-                    shape="circle", size=84, stroke=ink.PAPER, strokeWidth=1.2, opacity=1
+                self._layer(ranked, fill=_own()).mark(
+                    "point", shape="circle", size=84, stroke=ink.PAPER, strokeWidth=1.2, opacity=1
                 ),
             ),
         ]
 
-    def _labels(self) -> list[alt.Chart]:
+    def _labels(self) -> list[Spec]:
         names: list[tuple[Wanted, str]] = []
         for place_by_score, track in enumerate(self.tracks):
             if not track.labelled or (self.style.small and self._is_other(track)):
@@ -284,7 +278,7 @@ class Panel:
             self.frame.data(a) + self.frame.data(b) for label in placed if label.leader for a, b in [label.leader]
         ]
         rules = [{"x": x, "y": y, "x2": x2, "y2": y2, "ink": ink.RULE} for x, y, x2, y2 in leaders]
-        layers = _if(rules, self._rules(rules).mark_rule(strokeWidth=0.8))
+        layers = _if(rules, self._rules(rules).mark("rule", strokeWidth=0.8))
         for bold, size in looks:
             rows = []
             for label in placed:
@@ -293,7 +287,8 @@ class Panel:
                     rows.append({"x": x, "y": y, "label": label.wanted.text, "ink": colours[id(label.wanted)]})
             layers += _if(
                 rows,
-                self._layer(rows, text="label:N", fill=_own("Fill")).mark_text(
+                self._layer(rows, text="label:N", fill=_own()).mark(
+                    "text",
                     align="center",
                     baseline="middle",
                     fontSize=size,
@@ -349,12 +344,12 @@ def _along(start: Pixel, end: Pixel) -> list[Pixel]:
     ]
 
 
-def _own(channel: Literal["Fill", "Stroke"]) -> Any:
+def _own() -> Spec:
     """A colour taken from the data as it is."""
-    return getattr(alt, channel)("ink:N", scale=None, legend=None)
+    return channel("ink:N", scale=None, legend=None)
 
 
-def _if(rows: Sequence[object], *layers: alt.Chart) -> list[alt.Chart]:
+def _if(rows: Sequence[object], *layers: Spec) -> list[Spec]:
     """The layers, if there is anything to draw: Vega-Lite takes an empty one for a mistake."""
     return list(layers) if rows else []
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import altair as alt
 import vl_convert
 
 from benchmark.records import Role
@@ -17,8 +16,9 @@ from leaderboard import ink
 from leaderboard.board import Board
 from leaderboard.key import key
 from leaderboard.names import metric_title, role_title
-from leaderboard.panel import Panel, Store, Style, Track, control_shapes
+from leaderboard.panel import Panel, Style, Track, control_shapes
 from leaderboard.row import ROLES, Interval, Point, Row
+from leaderboard.vega import SCHEMA, Spec, Store, stacked
 
 Width = Literal["wide", "narrow"]
 PNG_SCALE = 2.0
@@ -49,8 +49,8 @@ LAYOUTS: dict[Width, Layout] = {
 }
 
 
-def chart(board: Board, store: Store, width: Width = "wide") -> Any:
-    """Return the figure of one board.
+def chart(board: Board, store: Store, width: Width = "wide") -> Spec:
+    """Return the figure of one board, without its theme and data.
 
     The main panel has curves over temperatures, headline points with their joint 95 % regions, and arrows from ID to
     OOD; diversity across inputs and the harder shift have a small panel each, where the suite has them.
@@ -59,14 +59,14 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Any:
     colours, shapes = ink.colours(board), control_shapes(board.rows)
     plane = board.suite.plane
 
-    def panel(title: str, x_title: str, y_title: str, tracks: list[Track], style: Style) -> alt.LayerChart:
+    def panel(title: str, x_title: str, y_title: str, tracks: list[Track], style: Style) -> Spec:
         return Panel(title, x_title, y_title, tracks, colours, shapes, style, store).chart()
 
     everything = _main_tracks(board)
     main = _without_outliers(everything)
     if not main:
         return _temperatures(board, layout, colours, shapes, store)
-    parts: list[Any] = [panel(board.suite.title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
+    parts: list[Spec] = [panel(board.suite.title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
     side = []
     if main != everything:
         side.append(
@@ -102,22 +102,22 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Any:
         )
     if layout.beside:
         if side:
-            parts.append(alt.vconcat(*side, spacing=18))
-        body: Any = alt.hconcat(*parts, spacing=26)
+            parts.append(stacked("vconcat", *side, spacing=18))
+        body = stacked("hconcat", *parts, spacing=26)
         room = layout.main.width + (layout.side.width + 76 if side else 0)
     else:
-        body = alt.vconcat(*parts, *side, spacing=16)
+        body = stacked("vconcat", *parts, *side, spacing=16)
         room = layout.main.width
-    return alt.vconcat(key(everything, room, store, bars=bool(side)), body, spacing=14)
+    return stacked("vconcat", key(everything, room, store, bars=bool(side)), body, spacing=14)
 
 
 def _temperatures(
     board: Board, layout: Layout, colours: Mapping[str, tuple[str, str]], shapes: Mapping[str, str], store: Store
-) -> Any:
+) -> Spec:
     """Diversity over temperature, a panel a role: what can be drawn of rows that no judge has seen."""
     metric = metric_title(board.suite.plane.y.metric)
     roles = [board.suite.plane.role, *(role for role in ROLES if role != board.suite.plane.role)]
-    panels: list[Any] = []
+    panels: list[Spec] = []
     drawn: list[Track] = []
     for role in roles:
         style = layout.side if panels else layout.main
@@ -129,15 +129,15 @@ def _temperatures(
             panels.append(panel.chart())
             drawn = drawn or tracks
     if not panels:
-        nothing = alt.Chart(store.add([{}]), width=layout.main.width, height=60)
-        return nothing.mark_text(text="no row has anything to draw", fill=ink.MUTED)
+        nothing = store.layer([{}]).mark("text", text="no row has anything to draw", fill=ink.MUTED)
+        return nothing | {"width": layout.main.width, "height": 60}
     first, *others = panels
     if layout.beside and others:
-        body: Any = alt.hconcat(first, alt.vconcat(*others, spacing=18), spacing=26)
+        body = stacked("hconcat", first, stacked("vconcat", *others, spacing=18), spacing=26)
         room = layout.main.width + layout.side.width + 76
     else:
-        body, room = alt.vconcat(*panels, spacing=16), layout.main.width
-    return alt.vconcat(key(drawn, room, store, bars=True), body, spacing=14)
+        body, room = stacked("vconcat", *panels, spacing=16), layout.main.width
+    return stacked("vconcat", key(drawn, room, store, bars=True), body, spacing=14)
 
 
 def _over_temperature(row: Row, role: Role) -> Track | None:
@@ -146,31 +146,34 @@ def _over_temperature(row: Row, role: Role) -> Track | None:
     return None if point is None else Track(row, curve, point, bars=True)
 
 
+THEME: Spec = {
+    "background": ink.PAPER,
+    "font": ink.FONT,
+    "padding": 8,
+    "aria": False,
+    "view": {"stroke": None},
+    "axis": {
+        "domainColor": ink.RULE,
+        "gridColor": ink.GRID,
+        "gridWidth": 1,
+        "ticks": False,
+        "labelColor": ink.MUTED,
+        "labelFontSize": 10.5,
+        "labelPadding": 5,
+        "titleColor": ink.INK,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 4,
+        "labelFlush": False,
+    },
+    "title": {"font": ink.FONT, "fontWeight": "bold", "anchor": "start", "frame": "group"},
+}
+
+
 def spec(board: Board, width: Width = "wide") -> dict[str, Any]:
     """Vega-Lite specification of the figure, with its theme and data."""
     store = Store()
-    figure = (
-        chart(board, store, width)
-        .configure(background=ink.PAPER, font=ink.FONT, padding=8, aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(
-            domainColor=ink.RULE,
-            gridColor=ink.GRID,
-            gridWidth=1,
-            ticks=False,
-            labelColor=ink.MUTED,
-            labelFontSize=10.5,
-            labelPadding=5,
-            titleColor=ink.INK,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            titlePadding=4,
-            labelFlush=False,
-        )
-        .configure_title(font=ink.FONT, fontWeight="bold", anchor="start", frame="group")
-    )
-    described: dict[str, Any] = figure.to_dict(validate=False)
-    return described | {"datasets": store.datasets}
+    return {"$schema": SCHEMA, "config": THEME, **chart(board, store, width), "datasets": store.datasets}
 
 
 def svg(board: Board, width: Width = "wide", *, prefix: str = "") -> str:

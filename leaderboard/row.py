@@ -67,6 +67,8 @@ class Row:
     score: Interval | None
     influence: Mapping[str, float]
     """Prompt → pseudo-value of the score; their mean ± t·SE is its interval."""
+    place: Mapping[str, tuple[float, float]]
+    """Prompt → both axes at temperature 1, not clipped; empty for a row without a point."""
     unranked: tuple[str, ...]
     """Why a model has no rank, in words; empty for a ranked model, and for floors and ceilings."""
     estimates: Mapping[Quantity, Estimate]
@@ -127,6 +129,7 @@ def read_row(scores: Scores, suite: Suite) -> Row:
         outline=_outline(curve, point, x, y),
         score=value,
         influence=influence,
+        place=_place(curve, point, prompts, x, y),
         unranked=_reasons(scores, suite, curve, point, value) if scores.kind == "model" else (),
         estimates=estimates,
     )
@@ -229,6 +232,20 @@ def _score(
         Interval(value, max(interval.low, 0.0), min(interval.high, 1.0), len(prompts), "jackknife_t"),
         dict(zip(prompts, influence, strict=True)),
     )
+
+
+def _place(
+    curve: tuple[Point, ...],
+    point: Point | None,
+    prompts: tuple[str, ...],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+) -> dict[str, tuple[float, float]]:
+    """Both axes of every prompt at the headline temperature."""
+    if point is None:
+        return {}
+    column = curve.index(point)
+    return dict(zip(prompts, zip(x[:, column].tolist(), y[:, column].tolist(), strict=True), strict=True))
 
 
 def _outline(curve: tuple[Point, ...], point: Point | None, x: NDArray[np.float64], y: NDArray[np.float64]) -> Outline:

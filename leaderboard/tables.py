@@ -205,6 +205,7 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
             "A rank is a set, such as 3 (2–9): from 1 + the models that are significantly better to the last place "
             "left by those significantly worse (paired t on the score, Holm over the table)."
         )
+    yield from _front(board)
     titles = [column.title for column in columns]
     if plane.y.reference:
         yield (
@@ -225,6 +226,25 @@ def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
         yield f"{MISSING} means not measured; it is never 0."
     for metric, reason in board.absent.items():
         yield f"Not measured ({metric_title(metric)}): {reason}."
+
+
+def _front(board: Board) -> Iterable[str]:
+    """Say who is on the Pareto front, and who is shown to be behind another."""
+    if len(board.standing) < 2:
+        return
+    names: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row.name in board.standing:
+            names.setdefault(board.standing[row.name], []).append(row.name)
+    at = " at temperature 1" if board.suite.sampling else ""
+    yield f"On the Pareto front{at} (no ranked row is higher on both axes): {', '.join(names['front'])}."
+    if "dominated" in names:
+        yield (
+            f"Shown to be behind another row on both axes (one-sided paired t on each, Holm over all pairs): "
+            f"{', '.join(names['dominated'])}."
+        )
+    if "undecided" in names:
+        yield f"Neither on it nor shown to be behind: {', '.join(names['undecided'])}."
 
 
 def share_over_token_limit(row: Row) -> float | None:

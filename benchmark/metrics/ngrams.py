@@ -1,12 +1,7 @@
 """Counting n-grams of many sets of texts at once, exactly.
 
 EAD and distinct-n need two numbers a set and order: how many different n-grams its texts hold (D) and how many in all
-(C). The textbook way builds Python tuples and sets. Here a whole corpus is one integer array, sorted once an order:
-
-* an n-gram is the pair (rank of its first n-1 words, last word), so one integer key names it without collisions;
-* only an n-gram whose first and last n-1 words both occur elsewhere in the set can occur twice, so all others are
-  settled without being sorted again; few are left after n = 2;
-* the position is packed into the low bits of the key: a plain sort, which numpy vectorises, then orders both.
+(C). C follows from the lengths; D is C less what repeats beyond its first time (``repeats.py``).
 
 The delete-one jackknife of a set statistic needs no recount either: without text i, D falls by the n-grams that only
 text i holds, and C by the n-grams of text i.
@@ -14,42 +9,17 @@ text i holds, and C by the n-grams of text i.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from benchmark.metrics.tokenise import tokeniser as tokeniser_called
+from benchmark.metrics.repeats import MAX_N, Repeats, repeats, repeats_of
+from benchmark.metrics.tokenise import Ints, Tokens, tokens
 
-Ints = NDArray[np.int64]
+__all__ = ["MAX_N", "Counts", "Ints", "Tokens", "count", "count_sets", "counts_of", "tokens"]
 
-MAX_N = 5
-"""Longest n-gram of the published metrics."""
-
-_END = "gendivendoftext"
-_KEY_BITS = 63
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A corpus as integers.
-
-    Parameters
-    ----------
-    words
-        Word of every token, int64 [n_tokens] in 0 … n_words-1; texts follow one another.
-    lengths
-        Words of every text, int64 [n_texts].
-    n_words
-        Different words.
-    """
-
-    words: Ints
-    lengths: Ints
-    n_words: int
 
 
 @dataclass(frozen=True)
@@ -79,39 +49,23 @@ class Counts:
         return self.distinct[self.sets] - self.own, self.total[self.sets] - self.of_text
 
 
-def tokens(texts: Sequence[str], tokeniser: str = "words") -> Tokens:
-    """Words of every text as integers.
+def counts_of(found: Repeats) -> Counts:
+    """N-gram counts of sets whose repeated n-grams are known; of as many orders."""
+    n_texts, n_max = len(found.sets), len(found.orders)
+    own, first_seen = np.zeros((2, n_texts, n_max), np.int64)
+    for n, order in enumerate(found.orders):
+        starts = np.diff(order.ngram, prepend=-1) != 0
+        alone = starts & np.append(starts[1:], True)
+        once = found.of_text[:, n] - np.bincount(order.text, order.times, n_texts).astype(np.int64)
+        first_seen[:, n] = once + np.bincount(order.text[starts], minlength=n_texts)
+        own[:, n] = once + np.bincount(order.text[alone], minlength=n_texts)
 
-    Parameters
-    ----------
-    texts
-        Any texts; empty ones have length 0.
-    tokeniser
-        Name in ``tokenise.TOKENISERS``.
+    def per_set(values: Ints) -> Ints:
+        sums = np.zeros((found.n_sets, n_max), np.int64)
+        np.add.at(sums, found.sets, values)
+        return sums
 
-    Returns
-    -------
-    Tokens
-        The corpus. Which integer a word gets is arbitrary.
-
-    Raises
-    ------
-    UserError
-        If no tokeniser has that name.
-    """
-    split = tokeniser_called(tokeniser)
-    index: defaultdict[str, int] = defaultdict()
-    index.default_factory = index.__len__
-    end = index[_END]
-    # Tokenisers are local (see tokenise.py): one call for the whole corpus is cheaper than one a text.
-    found = split(f" {_END} ".join([*texts, ""]))
-    ids = np.fromiter(map(index.__getitem__, found), np.int64, len(found))
-    ends = np.flatnonzero(ids == end)
-    if len(ends) == len(texts):
-        return Tokens(ids[ids != end] - 1, np.diff(ends, prepend=-1) - 1, len(index) - 1)
-    each = [split(text) for text in texts]
-    ids = np.fromiter(map(index.__getitem__, chain.from_iterable(each)), np.int64)
-    return Tokens(ids, np.array([len(found) for found in each], np.int64), len(index))
+    return Counts(per_set(first_seen), per_set(found.of_text), own, found.of_text, found.sets)
 
 
 def count(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N) -> Counts:
@@ -137,67 +91,9 @@ def count(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N) -> Counts:
     ValueError
         If ``sets`` is not one non-negative integer a text, or ``n_max < 1``.
     """
-    of_set = np.asarray(sets, np.int64)
-    n_texts = len(corpus.lengths)
-    if of_set.shape != (n_texts,) or (n_texts and of_set.min() < 0):
-        raise ValueError(f"sets must be {n_texts} non-negative integers")
-    if n_max < 1:
-        raise ValueError("n_max must be at least 1")
-    n_sets = int(of_set.max(initial=-1)) + 1
-    n_tokens = len(corpus.words)
-
-    of_text = np.maximum(corpus.lengths[:, None] - np.arange(n_max), 0)
-    own = np.zeros((n_texts, n_max), np.int64)
-    first_seen = np.zeros((n_texts, n_max), np.int64)
-
-    text = np.repeat(np.arange(n_texts), corpus.lengths)
-    left = np.repeat(np.cumsum(corpus.lengths), corpus.lengths) - np.arange(n_tokens)
-    start = np.arange(n_tokens)
-    prefix = of_set[text]
-    for n in range(n_max):
-        key = prefix * corpus.n_words + corpus.words[start + n]
-        start, key = _sorted(start, key)
-        new = np.ones(len(key) + 1, bool)
-        np.not_equal(key[1:], key[:-1], out=new[1:-1])
-        again = ~(new[:-1] & new[1:])
-        start, new = start[again], new[:-1][again]
-        at = text[start]
-        # Starts are ascending within a run of equal n-grams, so its first and last text tell whether there are others.
-        first, last = at[new], at[np.roll(new, -1)]
-
-        once = of_text[:, n] - np.bincount(at, minlength=n_texts)
-        first_seen[:, n] = once + np.bincount(first, minlength=n_texts)
-        own[:, n] = once + np.bincount(first[first == last], minlength=n_texts)
-
-        repeats = np.zeros(n_tokens + 1, bool)
-        repeats[start] = True
-        grows = (left[start] > n + 1) & repeats[start + 1]
-        prefix, start = np.cumsum(new)[grows] - 1, start[grows]
-
-    def per_set(values: Ints) -> Ints:
-        sums = np.zeros((n_sets, n_max), np.int64)
-        np.add.at(sums, of_set, values)
-        return sums
-
-    return Counts(per_set(first_seen), per_set(of_text), own, of_text, of_set)
+    return counts_of(repeats(corpus, sets, n_max))
 
 
 def count_sets(sets: Sequence[Sequence[str]], tokeniser: str = "words", n_max: int = MAX_N) -> Counts:
     """N-gram counts of sets given as texts; see ``count``. Texts are numbered through, set after set."""
-    texts = [text for texts in sets for text in texts]
-    counts = count(tokens(texts, tokeniser), np.repeat(np.arange(len(sets)), [len(texts) for texts in sets]), n_max)
-    empty = len(sets) - len(counts.distinct)
-    if not empty:
-        return counts
-    pad = ((0, empty), (0, 0))
-    return Counts(np.pad(counts.distinct, pad), np.pad(counts.total, pad), counts.own, counts.of_text, counts.sets)
-
-
-def _sorted(start: Ints, key: Ints) -> tuple[Ints, Ints]:
-    """``start`` and ``key`` by ascending key, then start."""
-    bits = int(start.max(initial=0)).bit_length()
-    if int(key.max(initial=0)).bit_length() + bits <= _KEY_BITS:
-        packed = np.sort(key << bits | start)
-        return packed & ((1 << bits) - 1), packed >> bits
-    order = np.lexsort((start, key))
-    return start[order], key[order]
+    return counts_of(repeats_of(sets, tokeniser, n_max))

@@ -1,8 +1,13 @@
-"""N-grams that occur more than once in a set of texts, and how often each text holds them.
+"""N-grams that occur more than once in a set of texts, and how often each text holds them, exactly.
 
-What texts share is all that self-BLEU and n-gram cosines need, and it is little: most n-grams of running text occur
-once. As in ``ngrams.count``, a corpus is one integer array that is sorted once an order, and an n-gram can only repeat
-if its first and last n-1 words do.
+What texts share is all that the n-gram metrics need beyond lengths, and it is little: most n-grams of running text
+occur once. The textbook way builds Python tuples and sets. Here a whole corpus is one integer array, sorted once an
+order:
+
+* an n-gram is the pair (rank of its first n-1 words, last word), so one integer key names it without collisions;
+* only an n-gram whose first and last n-1 words both occur elsewhere in the set can occur twice, so all others are
+  settled without being sorted again; few are left after n = 2;
+* the position is packed into the low bits of the key: a plain sort, which numpy vectorises, then orders both.
 """
 
 from __future__ import annotations
@@ -13,7 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from benchmark.metrics.ngrams import MAX_N, Ints, Tokens, _sorted, tokens
+from benchmark.metrics.tokenise import Ints, Tokens, tokens
+
+MAX_N = 5
+"""Longest n-gram of the published metrics."""
+
+_KEY_BITS = 63
 
 
 @dataclass(frozen=True)
@@ -91,13 +101,14 @@ def repeats(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N, *, n_sets: int 
     if n_max < 1:
         raise ValueError("n_max must be at least 1")
     n_tokens = len(corpus.words)
-    text = np.repeat(np.arange(n_texts), corpus.lengths)
-    left = np.repeat(np.cumsum(corpus.lengths), corpus.lengths) - np.arange(n_tokens)
-    start = np.arange(n_tokens)
-    prefix = of_set[text]
+    ends = np.cumsum(corpus.lengths)
+    text = np.repeat(np.arange(n_texts, dtype=np.int32), corpus.lengths)
+    start, key = np.arange(n_tokens), of_set[text]
+    key *= corpus.n_words
+    key += corpus.words
     orders = []
     for n in range(n_max):
-        start, key = _sorted(start, prefix * corpus.n_words + corpus.words[start + n])
+        start, key = by_key(start, key)
         new = np.ones(len(key) + 1, bool)
         np.not_equal(key[1:], key[:-1], out=new[1:-1])
         again = ~(new[:-1] & new[1:])
@@ -107,12 +118,13 @@ def repeats(corpus: Tokens, sets: ArrayLike, n_max: int = MAX_N, *, n_sets: int 
         entry = new.copy()
         entry[1:] |= at[1:] != at[:-1]
         where = np.flatnonzero(entry)
-        orders.append(Order(ngram[where], at[where], np.diff(where, append=len(start))))
+        orders.append(Order(ngram[where], at[where].astype(np.int64), np.diff(where, append=len(start))))
 
         repeated = np.zeros(n_tokens + 1, bool)
         repeated[start] = True
-        grows = (left[start] > n + 1) & repeated[start + 1]
-        prefix, start = ngram[grows], start[grows]
+        grows = (ends[at] - start > n + 1) & repeated[start + 1]
+        start = start[grows]
+        key = ngram[grows] * corpus.n_words + corpus.words[start + n + 1]
     of_text = np.maximum(corpus.lengths[:, None] - np.arange(n_max), 0)
     return Repeats(tuple(orders), of_text, of_set, used if n_sets is None else n_sets)
 
@@ -121,3 +133,17 @@ def repeats_of(sets: Sequence[Sequence[str]], tokeniser: str = "words", n_max: i
     """Repeated n-grams of sets given as texts; see ``repeats``. Texts are numbered through, set after set."""
     corpus = tokens([text for texts in sets for text in texts], tokeniser)
     return repeats(corpus, np.repeat(np.arange(len(sets)), [len(texts) for texts in sets]), n_max, n_sets=len(sets))
+
+
+def by_key(start: Ints, key: Ints) -> tuple[Ints, Ints]:
+    """``start`` and ``key`` by ascending key, then start; neither is negative."""
+    bits = int(start.max(initial=0)).bit_length()
+    if int(key.max(initial=0)).bit_length() + bits <= _KEY_BITS:
+        packed = key << bits
+        packed |= start
+        packed.sort()
+        start = packed & ((1 << bits) - 1)
+        packed >>= bits
+        return start, packed
+    order = np.lexsort((start, key))
+    return start[order], key[order]

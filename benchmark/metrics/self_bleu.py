@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.metrics.distinct_n import Short
-from benchmark.metrics.ngrams import Ints, _sorted
-from benchmark.metrics.repeats import Order, Repeats
+from benchmark.metrics.ngrams import Ints
+from benchmark.metrics.repeats import Order, Repeats, by_key
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ class _Set:
 def _matches(order: Order, n_texts: int) -> tuple[Ints, _Pairs]:
     """Clipped matches of every text with the others of its set, and what pairs owe each other alone."""
     most = int(order.times.max(initial=0))
-    by_count, key = _sorted(np.arange(len(order.times)), order.ngram * (most + 1) + most - order.times)
+    by_count, key = by_key(np.arange(len(order.times)), order.ngram * (most + 1) + most - order.times)
     text, times, ngram = order.text[by_count], order.times[by_count], key // (most + 1)
     first = np.flatnonzero(np.diff(ngram, prepend=-1))
     holders = np.diff(first, append=len(ngram))

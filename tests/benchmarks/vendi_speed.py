@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from vendi_score import vendi as package
 
-PROMPTS, K, WIDTH, REPEATS, LEFT_OUT = 500, 16, 384, 7, 20
+PROMPTS, K, WIDTH, REPEATS, LEFT_OUT = 500, 16, 384, 25, 20
 
 
 def embeddings() -> np.ndarray:

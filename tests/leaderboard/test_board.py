@@ -262,3 +262,34 @@ def test_another_sampling_than_the_suites_is_shown_and_not_ranked(toy: list[Scor
         ((field, value),) = change.items()
         assert not board.ranks
         assert f"sampled with {field} {value} instead of" in board.unranked[0].unranked[0]
+
+
+def test_a_row_that_is_lower_on_both_axes_is_shown_to_be_behind_and_the_front_holds_the_rest(toy: list[Scores]) -> None:
+    board = board_of(*toy, swept("weak", quality=0.1, diversity=0.03))
+    assert set(board.standing) == {row.name for row in board.rows if row.competes}
+    places = {row.name: np.mean(list(row.place.values()), axis=0) for row in board.rows if row.competes}
+    for name, standing in board.standing.items():
+        above = [other for other, at in places.items() if (at > places[name]).all()]
+        assert bool(above) == (standing != "front")
+        if standing == "dominated":
+            mine = row_of(board, name).place
+            prompts = sorted(mine)
+            best = min(
+                max(
+                    stats.ttest_rel(
+                        [row_of(board, other).place[p][axis] for p in prompts],
+                        [mine[p][axis] for p in prompts],
+                        alternative="greater",
+                    ).pvalue
+                    for axis in (0, 1)
+                )
+                for other in above
+            )
+            assert best < 0.05
+    assert board.standing["weak"] == "dominated"
+
+
+def test_the_same_row_twice_is_twice_on_the_front() -> None:
+    one = swept("one")
+    board = board_of(one, one.model_copy(update={"name": "two"}))
+    assert board.standing == {"one": "front", "two": "front"}

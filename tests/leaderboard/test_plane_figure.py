@@ -2,16 +2,21 @@
 
 import math
 
+import altair as alt
+import numpy as np
 import pytest
+import slow_labels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import ValidationError
 from synthetic_scores import SUITES, imported_rows, toy_rows
 
 from benchmark.records import Scores
 from leaderboard import ink
 from leaderboard.board import boards
 from leaderboard.frame import Frame, data_range, ticks
-from leaderboard.labels import Box, Wanted, place
-from leaderboard.panel import Store
-from leaderboard.plane_figure import alt_text, chart, spec, svg
+from leaderboard.labels import Box, Wanted, _Crowd, place
+from leaderboard.plane_figure import alt_text, spec, svg
 
 
 def test_pixels_and_data_are_inverse() -> None:
@@ -36,7 +41,54 @@ def test_labels_of_crowded_points_do_not_overlap() -> None:
     placed = place(wanted, Box(0, 0, 400, 300), [label.anchor for label in wanted], [])
     boxes = [Box(p.centre[0] - 20, p.centre[1] - 6, p.centre[0] + 20, p.centre[1] + 6) for p in placed]
     assert len(placed) == 6
-    assert not any(a.overlap(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(slow_labels.overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+GRID = st.integers(0, 6).map(float)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.tuples(GRID, GRID), max_size=200), st.lists(st.tuples(GRID, GRID, GRID, GRID), max_size=5))
+def test_points_in_a_box_are_counted_edges_included(points, boxes) -> None:
+    boxes = [Box(*sorted((a, b)), *sorted((c, d))) for a, b, c, d in boxes]
+    boxes = [Box(box.left, box.right, box.top, box.bottom) for box in boxes]
+    found = _Crowd(np.array(points).reshape(-1, 2)).inside(
+        np.array([(box.left, box.top, box.right, box.bottom) for box in boxes]).reshape(-1, 4)
+    )
+    assert found.tolist() == [sum(slow_labels.holds(box, point) for point in points) for box in boxes]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(0, 20), st.integers(0, 60), st.booleans())
+def test_labels_lie_where_the_plain_placer_puts_them(seed: int, count: int, lines: int, crowded: bool) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = (90, 60) if crowded else (240, 160)
+
+    def pixels(of: int) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in rng.uniform(0, (width, height), (of, 2)).round(2)]
+
+    wanted = [
+        Wanted(
+            "mmiWx"[: rng.integers(1, 6)] * int(rng.integers(1, 4)),
+            anchor,
+            float(rng.choice([9.6, 11.0])),
+            bold=bool(rng.random() < 0.5),
+            clearance=float(rng.choice([4.0, 8.7])),
+            reach=float(rng.choice([3.0, 60.0, 120.0])),
+            may_drop=bool(rng.random() < 0.2),
+        )
+        for anchor in pixels(count)
+    ]
+    if count > 1:
+        wanted[1] = wanted[0]  # Two equal rows lie on each other, and pay alike for every place.
+    marks = [label.anchor for label in wanted] + pixels(int(rng.integers(0, 4)))
+    bounds, along = Box(2, 2, width - 2, height - 2), pixels(lines)
+    found, expected = place(wanted, bounds, marks, along), slow_labels.place(wanted, bounds, marks, along)
+    assert [label.wanted for label in found] == [label.wanted for label in expected]
+    for label, other in zip(found, expected, strict=True):
+        assert label.centre == pytest.approx(other.centre, abs=1e-9)
+        assert (label.leader is None) == (other.leader is None)
+        assert np.array(label.leader or ()) == pytest.approx(np.array(other.leader or ()), abs=1e-9)
 
 
 def test_placing_is_the_same_every_time() -> None:
@@ -46,7 +98,14 @@ def test_placing_is_the_same_every_time() -> None:
 
 def test_the_figure_is_valid_vega_lite() -> None:
     for board in boards(toy_rows(12) + imported_rows(12), SUITES):
-        chart(board, Store()).to_dict(validate=True)
+        for width in ("wide", "narrow"):
+            alt.VConcatChart.from_dict(spec(board, width), validate=True)
+
+
+def test_a_chart_that_is_not_vega_lite_would_be_seen(toy: list[Scores]) -> None:
+    (board,) = boards(toy, SUITES)
+    with pytest.raises(ValidationError):
+        alt.VConcatChart.from_dict(spec(board) | {"spacing": "wide"}, validate=True)
 
 
 def test_points_of_the_figure_are_the_boards(toy: list[Scores]) -> None:

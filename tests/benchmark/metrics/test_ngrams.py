@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from oracles import slow_ngrams
 
 from benchmark.errors import UserError
-from benchmark.metrics import ngrams
+from benchmark.metrics import ngrams, repeats, tokenise
 from benchmark.metrics.tokenise import TOKENISERS
 
 FIXED = settings(derandomize=True, deadline=None)
@@ -53,7 +53,7 @@ def test_a_sets_texts_need_not_be_neighbours(placed: list[tuple[str, int]]) -> N
 def test_keys_too_wide_to_pack_give_the_same(sets: list[list[str]]) -> None:
     packed = ngrams.count_sets(sets)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngrams, "_KEY_BITS", 1)
+        patch.setattr(repeats, "_KEY_BITS", 1)
         plain = ngrams.count_sets(sets)
     for name in ("distinct", "total", "own", "of_text"):
         assert np.array_equal(getattr(packed, name), getattr(plain, name))
@@ -68,7 +68,7 @@ def test_any_unicode_is_counted_like_the_definition(texts: list[str], tokeniser:
 
 @pytest.mark.parametrize("tokeniser", TOKENISERS)
 def test_a_text_that_holds_the_end_mark_is_counted_all_the_same(tokeniser: str) -> None:
-    texts = [f"a {ngrams._END} b", "a b", f"{ngrams._END}"]
+    texts = [f"a {tokenise._END} b", "a b", f"{tokenise._END}"]
     counts = ngrams.count_sets([texts], tokeniser)
     assert pairs(counts.distinct[0], counts.total[0]) == brute(texts, tokeniser)
     assert ngrams.tokens(texts, tokeniser).lengths.tolist() == [3, 2, 1]
@@ -119,4 +119,4 @@ def test_an_unknown_tokeniser_is_the_users_mistake() -> None:
 
 def test_keys_that_would_overflow_are_not_packed() -> None:
     key, start = np.array([2**62, 2**61, 2**62, 0]), np.array([0, 1, 2, 3])
-    assert [column.tolist() for column in ngrams._sorted(start, key)] == [[3, 1, 0, 2], [0, 2**61, 2**62, 2**62]]
+    assert [column.tolist() for column in repeats.by_key(start, key)] == [[3, 1, 0, 2], [0, 2**61, 2**62, 2**62]]

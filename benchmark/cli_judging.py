@@ -119,7 +119,12 @@ def score(
     wanted = _wanted(metrics)
     if nli is None and any(part.startswith("nli") for part in wanted):
         raise UserError("--metrics: NLI diversity needs a classifier of sentence pairs; give --nli MODEL")
+    if not run.exists():
+        raise UserError("no such file or run folder", where=run)
     if run.is_file():
+        given = {"--judge": judge, "--gate": gate, "--allow-missing": allow_missing, "--data-root": data_root}
+        if strange := [option for option, value in given.items() if value]:
+            raise UserError(f"{strange[0]} is for a run; texts of a file have no suite", where=run)
         print_texts(run, threads, wanted, nli)
         return
     pipeline.use_data(data_root)
@@ -165,7 +170,7 @@ def _wanted(metrics: str | None) -> tuple[str, ...]:
     """Read beginnings of metrics' names; each must begin one."""
     from benchmark.metrics.catalog import METRICS, OWN
 
-    wanted = tuple(part.strip() for part in metrics.split(",")) if metrics else ("",)
+    wanted = tuple(part.strip().casefold() for part in (metrics or "").split(",") if part.strip()) or ("",)
     for part in wanted:
         if not any(name.startswith(part) for name in [*METRICS, OWN]) and not part.startswith(OWN):
             raise UserError(f"--metrics: no metric begins with {part!r}; `gendiv list metrics` names them")
@@ -175,6 +180,7 @@ def _wanted(metrics: str | None) -> tuple[str, ...]:
 def print_texts(path: Path, threads: int, wanted: tuple[str, ...], nli: str | None = None) -> None:
     """Score a file of prompts and outputs, and print a line a metric; what ``nli`` says is kept beside the file."""
     from benchmark.metrics.catalog import metric
+    from benchmark.metrics.encoder import DEFAULT as DEFAULT_ENCODER
     from benchmark.metrics.own import own_metrics
     from benchmark.nli_scoring import load_classifier
     from benchmark.progress import Bars
@@ -183,18 +189,32 @@ def print_texts(path: Path, threads: int, wanted: tuple[str, ...], nli: str | No
     with Bars() as bars:
         rows = read_texts(path)
         asked = load_classifier(nli, Path(f"{path}.nli"), progress=bars.counter("comparing")) if nli else None
-        estimates = score_texts(rows, bars.counter("embedding"), threads=threads, classifier=asked)
+        measured = score_texts(rows, bars.counter("embedding"), threads=threads, classifier=asked)
     own = {found.metric: found.about for found in own_metrics()}
     k = len(rows[0].outputs)
+    shown = [found for found in measured if found.metric.startswith(wanted)]
+    if not shown:
+        raise UserError(f"--metrics {','.join(wanted)}: texts alone give none of these, or too few of them")
     print_table(
-        f"{path.name}: {len(rows)} prompts × {k} outputs, 95 % intervals over prompts",
+        f"{path.name}: {len(rows)} prompt{'s' if len(rows) > 1 else ''} × {k} output{'s' if k > 1 else ''}, "
+        "95 % intervals over prompts",
         ("metric", "value", "interval", "direction", "meaning"),
         [
-            (e.metric, f"{e.value:z.3f}", f"[{e.low:z.3f}, {e.high:z.3f}]", about.direction, about.meaning)
-            for e, about in ((e, own.get(e.metric) or metric(e.metric)) for e in estimates)
-            if e.metric.startswith(wanted)
+            (
+                found.metric,
+                f"{found.value:z.3f}",
+                ("–" if found.interval is None else f"[{found.interval.low:z.3f}, {found.interval.high:z.3f}]")
+                + (f" (n = {found.n} of {len(rows)})" if found.n < len(rows) and found.per_prompt else ""),
+                about.direction,
+                about.meaning,
+            )
+            for found in shown
+            for about in (own.get(found.metric) or metric(found.metric),)
         ],
     )
+    print(f"words are counted by the tokeniser `words` (ead_rlfh: `rlfh`); embeddings are of {DEFAULT_ENCODER}")
+    if len(rows) == 1:
+        print("note: one prompt has no interval; give several, a line each")
     if k == 1:
         print("note: one output a prompt, so there is no diversity per input; give several for it")
 
@@ -265,7 +285,9 @@ def tournament(
                     str(player.rank or "–"),
                     player.name,
                     f"{player.strength:+.3f}",
-                    "too few won or lost"
+                    f"{player.name} is 0"
+                    if player.name == found.anchor
+                    else "too few won or lost"
                     if player.interval is None
                     else f"[{player.interval.low:+.3f}, {player.interval.high:+.3f}]",
                     f"{player.win_rate:.1%}",

@@ -11,19 +11,30 @@ import numpy as np
 from pydantic import JsonValue
 
 from benchmark.errors import UserError
+from benchmark.metrics.catalog import GATE, METRICS, OWN
 from benchmark.metrics.catalog import metric as catalogued
 from benchmark.records import Identity, Role, Scores
 from benchmark.statistics.dominance import dominance
-from benchmark.statistics.intervals import Difference, Floats, Interval, paired_t, welch
+from benchmark.statistics.intervals import (
+    Difference,
+    Floats,
+    Interval,
+    gap_of_differences,
+    paired_preferences,
+    paired_t,
+    welch,
+)
 from benchmark.statistics.ranks import holm
 from benchmark.suites import HEADLINE_TEMPERATURE, load_suite
 
 WIN_RATE = "win_rate"
-"""Beginning of the ids of all win rates."""
+"""Id of the plain win rate, and beginning of the ids of all."""
 DECIMALS = 9
 """Of differences; the values have six."""
 OF_EMBEDDINGS = ("sbert_", "effective_", "conditional_", "vendi_", "distinct_k_")
 """Beginnings of the ids of metrics that a sentence encoder makes."""
+GATED = tuple(name.removesuffix(GATE) for name in METRICS if name.endswith(GATE))
+"""Beginnings of the ids that end in a gate's name."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,11 @@ def compare(
     pseudo-values). The gap, in-distribution minus out-of-distribution win rate, has prompts of two tasks, independent
     of each other: its difference is the mean of the paired differences of the one minus that of the other, by Welch.
 
+    p-values, and so what is told apart, are of these tests alone. The intervals of plain win rates are stretched for
+    models that hardly ever win, or hardly ever differ, though never over a 0 that the test rejects; see
+    `paired_preferences` and `gap_of_differences`. Other quantities have no such guard: where two runs differ on a few
+    prompts alone, their interval is too short.
+
     Parameters
     ----------
     first, second
@@ -83,7 +99,8 @@ def compare(
     -------
     list of Comparison
         Task by task, temperature by temperature, then the gaps; second minus first. A run against itself differs by
-        0 everywhere, with p = 1.
+        0 everywhere, with p = 1; so may another run that agrees with it on these prompts by chance, and the intervals
+        of win rates have a width.
 
     Raises
     ------
@@ -114,19 +131,14 @@ def compare(
 
 
 def left_out(first: Scores, second: Scores) -> list[str]:
-    """Say which metrics are not compared, and why."""
-    notes = []
-    if _judge(first) != _judge(second):
-        notes.append(
-            f"win rates are not compared: {first.name!r} was judged by {_named(first)}, {second.name!r} by "
-            f"{_named(second)}"
-        )
-    if first.identity.encoder != second.identity.encoder:
-        notes.append(
-            f"metrics of embeddings are not compared: {first.identity.encoder} made those of {first.name!r}, "
-            f"{second.identity.encoder} those of {second.name!r}"
-        )
-    return notes
+    """Say which metrics that both runs have are not compared, and why."""
+    metrics = [_metrics(first), _metrics(second)]
+    both = [metric for metric in metrics[0] if metric in metrics[1]]
+    return list(dict.fromkeys(why for metric in both if (why := _unlike(metric, first, second))))
+
+
+def _metrics(run: Scores) -> dict[str, None]:
+    return {metric: None for task in run.per_prompt.values() for cell in task.values() for metric in cell}
 
 
 def on_the_plane(first: Scores, second: Scores) -> list[str]:
@@ -199,22 +211,34 @@ def _shared(first: Scores, second: Scores) -> Iterator[tuple[str, Role, float, s
 
 def _same_maker(metric: str, first: Scores, second: Scores) -> bool:
     """Whether a metric was made by the same judge, encoder, compressor, gate and function, as far as it needs them."""
-    if any(mine != theirs for mine, theirs in zip(_makers(metric, first), _makers(metric, second), strict=True)):
-        return False
+    return _unlike(metric, first, second) is None
+
+
+def _unlike(metric: str, first: Scores, second: Scores) -> str | None:
+    """What of a metric's making differs between two runs, in words; None where nothing does."""
     if metric.startswith(OF_EMBEDDINGS) and first.identity.encoder != second.identity.encoder:
-        return False
-    # A gate of the same name as the judge is that judge's: another version of it has other scores.
-    gated = first.identity.judge is not None and metric.endswith(f"_{first.identity.judge}")
-    another_version = first.identity.judge == second.identity.judge and _judge(first) != _judge(second)
-    return not (metric.startswith(WIN_RATE) and _judge(first) != _judge(second)) and not (gated and another_version)
-
-
-def _makers(metric: str, run: Scores) -> tuple[object, ...]:
-    """What else made a metric, by the run's notes: a gate of the user's, another package, a compressor."""
-    gates = {name: gate for name, gate in _note(run, "gates").items() if metric.endswith(f"_{name}")}
-    compressor = run.notes.get("compressor") if metric.startswith("compression_") else None
-    classifier = run.notes.get("nli") if metric.startswith("nli_") else None
-    return gates, _note(run, "own").get(metric), compressor, classifier
+        return (
+            f"metrics of embeddings are not compared: {first.identity.encoder} made those of {first.name!r}, "
+            f"{second.identity.encoder} those of {second.name!r}"
+        )
+    if metric.startswith(WIN_RATE) and _judge(first) != _judge(second):
+        return (
+            f"win rates are not compared: {first.name!r} was judged by {_named(first)}, {second.name!r} by "
+            f"{_named(second)}"
+        )
+    gate = next((metric.removeprefix(prefix) for prefix in GATED if metric.startswith(prefix)), None)
+    if gate is not None:
+        # A gate of the same name as the judge is that judge's: another version of it has other scores.
+        another_version = first.identity.judge == second.identity.judge == gate and _judge(first) != _judge(second)
+        if another_version or _note(first, "gates").get(gate) != _note(second, "gates").get(gate):
+            return f"metrics of the gate {gate!r} are not compared: the runs have two gates of that name"
+    if metric.startswith("compression_") and first.notes.get("compressor") != second.notes.get("compressor"):
+        return "compression ratios are not compared: the runs were compressed by two programs"
+    if metric.startswith("nli_") and first.notes.get("nli") != second.notes.get("nli"):
+        return "NLI diversity is not compared: the runs have two classifiers"
+    if metric.startswith(OWN) and _note(first, "own").get(metric) != _note(second, "own").get(metric):
+        return f"{metric} is not compared: the runs have two versions of it"
+    return None
 
 
 def _note(run: Scores, name: str) -> dict[str, JsonValue]:
@@ -247,6 +271,7 @@ def _values(first: Scores, second: Scores, task: str, temperature: float, metric
 
 
 def _paired(metric: str, task: str, role: str, temperature: float, values: _Values) -> Comparison:
+    test = paired_preferences if metric == WIN_RATE else paired_t
     return Comparison(
         metric=metric,
         task=task,
@@ -256,11 +281,12 @@ def _paired(metric: str, task: str, role: str, temperature: float, values: _Valu
         second=float(values.second.mean()),
         n=len(values.first),
         dropped=values.dropped,
-        **_tested(paired_t(values.second, values.first)),
+        **_tested(test(values.second, values.first)),
     )
 
 
 def _gap(metric: str, temperature: float, inside: _Values, outside: _Values) -> Comparison:
+    test = gap_of_differences if metric == WIN_RATE else welch
     return Comparison(
         metric=metric,
         task="",
@@ -270,7 +296,7 @@ def _gap(metric: str, temperature: float, inside: _Values, outside: _Values) -> 
         second=float(inside.second.mean() - outside.second.mean()),
         n=len(inside.first) + len(outside.first),
         dropped=inside.dropped + outside.dropped,
-        **_tested(welch(inside.differences, outside.differences)),
+        **_tested(test(inside.differences, outside.differences)),
     )
 
 

@@ -47,9 +47,11 @@ def find(group: Group) -> dict[str, Found]:
             raise UserError(f"{where}: {found[entry.name].package} and {package} use one name; uninstall one")
         try:
             function = entry.load()
-            code = inspect.getsourcefile(inspect.unwrap(function))
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{where}: cannot be imported: {error}; mend it or uninstall {package}") from error
+        except Exception as error:  # whatever a stranger's module does when it is imported
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"{where}: cannot be imported: {why}; mend it or uninstall {package}") from error
+        try:
+            code = inspect.getsourcefile(inspect.unwrap(function)) if callable(function) else None
         except TypeError:
             code = None
         if code is None:

@@ -22,6 +22,7 @@ from benchmark.metrics import (
     token_entropy,
     vendi,
 )
+from benchmark.metrics.catalog import OWN, is_share
 from benchmark.metrics.ngrams import count, counts_of, tokens
 from benchmark.metrics.own import OwnMetric
 from benchmark.metrics.repeats import repeats
@@ -36,6 +37,9 @@ Floats = NDArray[np.float64]
 Statistic = Literal["rate", "controlled", "mean", "set"]
 """What a column's mean is: a rate of preferences, plain or length-controlled, a mean over prompts, or a statistic of
 the whole set."""
+
+_BETWEEN_0_AND_1 = ("self_bleu_per_", "ngram_cosine_per_", "effective_per_", "conditional_per_")
+"""Beginnings of the ids of metrics that lie there, and that equal outputs put at the end; shares are too."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,8 @@ def columns(
     asked = [prompts[doc_id].text if doc_id in prompts else "" for doc_id in grid.doc_ids]
     for metric in own:
         means[metric.metric] = metric.per_input(asked, [[sample.text for sample in row] for row in samples])
-    sets = {}
+    sets: dict[str, Floats] = {}
+    shares: dict[str, Floats] = {}
     if n > 2:
         slot = np.tile(np.arange(k), n)
         repeated, counts_rlfh = repeats(words, slot), count(rlfh, slot)
@@ -205,14 +210,34 @@ def columns(
             sets[f"effective_across_input_{gate}"] = over_slots(
                 np.array([value for value, _ in effective]), np.array([without for _, without in effective])
             )
+            shares[f"effective_across_input_{gate}"] = means[f"valid_share_{gate}"]
     temperature = grid.temperatures[level]
     preferences = _means(verdicts, lambda verdict: cast(float, verdict.preference))
     return [
         Column("win_rate", task, temperature, "rate", preferences),
         *([_controlled(task, temperature, verdicts, preferences, length_control)] if length_control else []),
-        *(Column(metric, task, temperature, "mean", values) for metric, values in means.items()),
-        *(Column(metric, task, temperature, "set", values) for metric, values in sets.items()),
+        *(
+            Column(metric, task, temperature, "mean", values, bounds=bounds_of(metric, k))
+            for metric, values in means.items()
+        ),
+        *(
+            Column(metric, task, temperature, "set", values, shares=shares.get(metric))
+            for metric, values in sets.items()
+        ),
     ]
+
+
+def bounds_of(metric: str, k: int) -> tuple[float, float] | None:
+    """Bounds of what one prompt with k outputs may have in a metric; None where they are not known, or not finite."""
+    if metric.startswith(OWN):
+        return None
+    if is_share(metric) or metric.startswith(_BETWEEN_0_AND_1):
+        return 0.0, 1.0
+    if k > 1 and metric in ("distinct_k_per_input", "vendi_per_input"):
+        return 1.0, float(k)
+    if k > 1 and metric == "sbert_per_input":
+        return 0.0, k / (k - 1)
+    return None
 
 
 def _natural(doc_id: str) -> tuple[int, int, str]:
@@ -287,7 +312,7 @@ def over_slots(values: Floats, without: Floats) -> Floats:
     """Average a set statistic over the k slots and take pseudo-values.
 
     Each slot is a set of one output a prompt, so slots are k estimates of one quantity, and leaving a prompt out
-    leaves it out of all of them.
+    leaves it out of all of them. A slot whose statistic is missing, whole or without some prompt, is left out.
 
     Parameters
     ----------
@@ -296,9 +321,8 @@ def over_slots(values: Floats, without: Floats) -> Floats:
     without
         [k, n], or [n · k] with texts numbered prompt by prompt.
     """
-    k = len(values)
-    left_out = (without if without.ndim == 2 else without.reshape(-1, k).T).mean(axis=0)
-    full = float(values.mean())
-    if not (np.isfinite(full) and np.isfinite(left_out).all()):
-        return np.full(len(left_out), np.nan)
-    return pseudo_values(full, left_out)
+    left_out = without if without.ndim == 2 else without.reshape(-1, len(values)).T
+    whole = np.isfinite(values) & np.isfinite(left_out).all(axis=1)
+    if not whole.any():
+        return np.full(left_out.shape[1], np.nan)
+    return pseudo_values(float(values[whole].mean()), left_out[whole].mean(axis=0))

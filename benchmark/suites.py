@@ -50,7 +50,7 @@ class Axis(Record):
 class Gate(Record):
     """Which samples count as valid in gated (*effective*) diversity."""
 
-    name: Name
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     """Part of every gated metric's name."""
     cut_off_is_valid: bool = False
     """Whether an output that the token limit ended may pass: where the limit is shorter than the references are."""

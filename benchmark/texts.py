@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.errors import UserError
-from benchmark.metrics.nli import Classifier
+from benchmark.metrics.nli import Classifier, Form
 from benchmark.nli_scoring import nli_columns
-from benchmark.quantities import TaskGrid, columns
+from benchmark.quantities import Column, TaskGrid, columns
 from benchmark.records import Estimate, Prompt, Sample
 from benchmark.runs import first_problem
 from benchmark.scoring import estimates_of
+from benchmark.statistics.intervals import Interval
 from benchmark.suites import HEADLINE_TEMPERATURE, Gate
 
 TASK = "texts"
@@ -31,6 +32,19 @@ class TextRow(BaseModel):
     outputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     references: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Told, so that an answer in their script is no strange one; may be left out."""
+
+
+class Measured(NamedTuple):
+    """One metric of texts."""
+
+    metric: str
+    value: float
+    interval: Interval | None
+    """None for a single prompt."""
+    n: int
+    """Prompts that have a value."""
+    per_prompt: bool
+    """A mean over prompts, not a statistic of all outputs together."""
 
 
 def read_texts(path: Path) -> list[TextRow]:
@@ -79,7 +93,7 @@ def score_texts(
     *,
     threads: int = 1,
     classifier: Classifier | None = None,
-) -> list[Estimate]:
+) -> list[Measured]:
     """Compute every metric that texts alone give, with its interval over prompts.
 
     Parameters
@@ -95,7 +109,7 @@ def score_texts(
 
     Returns
     -------
-    list of Estimate
+    list of Measured
         By metric; those that need several outputs a prompt, or several prompts, are left out where there are none.
     """
     from benchmark.metrics.encoder import Encoder
@@ -131,5 +145,14 @@ def score_texts(
         own=own_metrics(),
     )
     if classifier:
-        found += nli_columns({(TASK, HEADLINE_TEMPERATURE): [row.outputs for row in rows]}, classifier)
-    return estimates_of(found, lambda _: "id")
+        grids = {(TASK, HEADLINE_TEMPERATURE): [row.outputs for row in rows]}
+        found += nli_columns(grids, classifier, forms=get_args(Form))
+    estimates = {estimate.metric: estimate for estimate in estimates_of(found, lambda _: "id")}
+    return [_measured(column, estimates.get(column.metric)) for column in found if len(column.present)]
+
+
+def _measured(column: Column, estimate: Estimate | None) -> Measured:
+    values, per_prompt = column.present, column.statistic != "set"
+    if estimate is None:
+        return Measured(column.metric, float(values.mean()), None, len(values), per_prompt)
+    return Measured(column.metric, estimate.value, Interval(estimate.low, estimate.high), estimate.n, per_prompt)

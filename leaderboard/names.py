@@ -15,7 +15,10 @@ METHODS = {
     "plus4": "plus-4 t over prompts",
     "t": "t over prompts",
     "welch": "Welch's t",
+    "plus4_welch": "Welch's t with a loss and a win more on each side",
     "jackknife_t": "delete-one-prompt jackknife",
+    "guarded_t": "guarded t over prompts",
+    "guarded_jackknife_t": "guarded delete-one-prompt jackknife",
 }
 
 

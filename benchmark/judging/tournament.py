@@ -24,9 +24,9 @@ class Player(NamedTuple):
     win_rate: float
     """Over its games against all others."""
     strength: float
-    """Log-odds above the model that won the largest share of its games."""
+    """Log-odds above the table's anchor."""
     interval: Interval | None
-    """None where it, or that model, won or lost too little to have one."""
+    """None where it won or lost too little to have one; for the anchor of zero width."""
     rank: RankSet | None
     """Among the models that have an interval, by Holm over all their pairs."""
     games: int
@@ -41,6 +41,8 @@ class Table(NamedTuple):
     prompts: int
     players: tuple[Player, ...]
     """The strongest first."""
+    anchor: str
+    """The model whose strength is 0: of those that leave the most models with an interval, the one that won most."""
 
 
 def tournament(
@@ -52,8 +54,8 @@ def tournament(
 ) -> list[Table]:
     """Have a judge compare every two runs, sample by sample, and fit one strength a model.
 
-    Verdicts are kept as those of `head_to_head` are: the same command goes on where it stopped, and a further run is
-    compared with those that are there alone.
+    Verdicts are kept as those of `head_to_head` are, with the run whose name comes first in the alphabet: the same
+    runs in any order go on where they stopped, and a further run is compared with those that are there alone.
 
     Parameters
     ----------
@@ -68,11 +70,13 @@ def tournament(
         If two runs share a name or did not answer the same prompts, a sample has no verdict, or nothing was judged at
         the headline temperature.
     """
-    names = [run.manifest().name for run in runs]
     if len(runs) < 2:
         raise UserError("a tournament needs two runs or more")
+    runs = sorted(runs, key=lambda run: run.manifest().name)
+    names = [run.manifest().name for run in runs]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two runs are called {double!r}; sample one again under another --name")
+    _refuse_strangers(runs)
     games: dict[str, list[tuple[str, str, float, str]]] = {}
     judge = ""
     for (one, first), (other, second) in itertools.combinations(zip(names, runs, strict=True), 2):
@@ -93,6 +97,20 @@ def tournament(
     return tables
 
 
+def _refuse_strangers(runs: Sequence[Run]) -> None:
+    """See that all runs can be compared before anything is asked, and perhaps paid for."""
+    first = runs[0].manifest().identity
+    for run in runs[1:]:
+        other = run.manifest().identity
+        for field in ("suite", "tasks", "sampling"):
+            mine, theirs = getattr(first, field), getattr(other, field)
+            if field == "sampling" and mine is not None and theirs is not None:
+                mine, theirs = ((s.k, s.temperatures) for s in (mine, theirs))
+            if mine != theirs:
+                what = "k or temperatures of identity.sampling are" if field == "sampling" else f"identity.{field} is"
+                raise UserError(f"{what} not those of {runs[0].folder}", where=run.manifest_path)
+
+
 def _table(task: str, role: Role, judge: str, games: list[tuple[str, str, float, str]]) -> Table:
     won: dict[str, list[float]] = {}
     for one, other, preference, _ in games:
@@ -100,8 +118,10 @@ def _table(task: str, role: Role, judge: str, games: list[tuple[str, str, float,
         won.setdefault(other, []).append(1.0 - preference)
     rates = {name: sum(of) / len(of) for name, of in won.items()}
     first, second, preferences, prompts = zip(*games, strict=True)
-    # Not centred: a centred strength rests on all models, and a hopeless one would leave none with an interval.
-    fit = bradley_terry(first, second, preferences, prompts, anchor=min(rates, key=lambda name: (-rates[name], name)))
+    # Not centred: a centred strength rests on all models, and one without a win or a loss would leave none known.
+    fits = {anchor: bradley_terry(first, second, preferences, prompts, anchor=anchor) for anchor in rates}
+    anchor = min(fits, key=lambda name: (-fits[name].known.sum(), -rates[name], name))
+    fit = fits[anchor]
     ranks: dict[int, RankSet] = {}
     if fit.known.any():
         places = [place for place, known in enumerate(fit.known) if known]
@@ -117,6 +137,5 @@ def _table(task: str, role: Role, judge: str, games: list[tuple[str, str, float,
         )
         for place, (name, interval) in enumerate(zip(fit.models, fit.intervals(), strict=True))
     ]
-    return Table(
-        task, role, judge, len(set(prompts)), tuple(sorted(players, key=lambda one: (-one.strength, one.name)))
-    )
+    players.sort(key=lambda one: (-one.strength, one.name))
+    return Table(task, role, judge, len(set(prompts)), tuple(players), anchor)

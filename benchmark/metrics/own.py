@@ -57,6 +57,8 @@ class OwnMetric(NamedTuple):
             fault to mend, and keeps its traceback.
         """
         returned: Any = self.found.function(list(prompts), [list(texts) for texts in outputs])
+        if isinstance(returned, str | bytes):
+            returned = None
         try:
             values = np.array([np.nan if value is None else float(value) for value in returned], dtype=np.float64)
         except (TypeError, ValueError):

@@ -59,7 +59,9 @@ def jackknife_interval(full: float, leave_one_out: ArrayLike, level: float = LEV
     The reference simulation took the normal quantile: coverage of nominal 95 % .959 / .957 / .977 for EAD, .956 /
     .962 / .983 for distinct-n and .962 / .956 / .942 for mean pair distance, at n = 50 / 100 / 500. Student's t is
     taken here, 2.5 % wider at n = 50, so that for a mean this is ``t_interval``, and a set statistic and a mean are
-    printed by one rule. The error is conservative on average (Efron and Stein).
+    printed by one rule. The error is conservative on average (Efron and Stein), but not where few prompts carry the
+    statistic: n-gram diversities of a model with one answer to nine of ten prompts have .87 to .92 at n = 50 and 100,
+    and .93 and more from n = 500 on.
 
     Parameters
     ----------

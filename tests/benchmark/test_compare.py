@@ -9,6 +9,7 @@ from scipy import stats
 from benchmark.compare import compare, left_out, on_the_plane, table
 from benchmark.errors import UserError
 from benchmark.records import Scores
+from benchmark.statistics.intervals import gap_of_differences, paired_preferences
 
 TASKS = {"inside": "id", "outside": "ood", "further": "ood_hard"}
 N = {"inside": 30, "outside": 40, "further": 20}
@@ -69,7 +70,10 @@ def test_every_shared_quantity_is_compared_once_second_minus_first():
         assert one.difference == pytest.approx(np.mean(theirs) - np.mean(mine))
         assert (one.first, one.second) == pytest.approx((np.mean(mine), np.mean(theirs)))
         assert one.p_value == pytest.approx(expected.pvalue)
-        assert one.interval == pytest.approx(tuple(expected.confidence_interval()))
+        if one.metric == "win_rate":
+            assert one.interval == paired_preferences(theirs, mine).interval
+        else:
+            assert one.interval == pytest.approx(tuple(expected.confidence_interval()))
         assert (one.role, one.n, one.dropped) == (TASKS[one.task], N[one.task], 0)
 
 
@@ -82,7 +86,7 @@ def test_the_gap_is_welch_of_the_paired_differences_inside_and_outside():
     }
     expected = stats.ttest_ind(sides["inside"], sides["outside"], equal_var=False)
     assert one.p_value == pytest.approx(expected.pvalue)
-    assert one.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert one.interval == pytest.approx(gap_of_differences(sides["inside"], sides["outside"]).interval)
     assert one.difference == pytest.approx(one.second - one.first)
     mine = [np.mean(FIRST.per_prompt[task]["0.5"]["win_rate"]) for task in ("inside", "outside")]
     assert one.first == pytest.approx(mine[0] - mine[1])
@@ -112,7 +116,10 @@ def test_the_other_way_round_every_sign_turns():
 
 def test_a_run_against_itself_differs_in_nothing():
     for one in compare(FIRST, FIRST):
-        assert (one.difference, one.interval, one.adjusted_p) == (0.0, (0.0, 0.0), 1.0)
+        assert (one.difference, one.adjusted_p) == (0.0, 1.0)
+        # That two runs win the same prompts here does not say that they do everywhere.
+        assert (one.interval == (0.0, 0.0)) == (one.metric != "win_rate")
+        assert one.interval.low == pytest.approx(-one.interval.high)
         assert one.verdict == "not told apart"
 
 
@@ -147,6 +154,24 @@ def test_prompts_are_paired_by_their_id_and_not_by_their_place():
     assert found(compare(FIRST, other)).p_value == pytest.approx(found(compare(FIRST, SECOND)).p_value)
 
 
+def test_no_interval_says_other_than_its_p_value():
+    rng = np.random.default_rng(3)
+    seen = set()
+    for _ in range(40):
+        runs = []
+        for rate in (0.02, 0.2):
+            per_prompt = {
+                task: {"1.0": {"win_rate": (rng.random(n) < rate).astype(float).tolist()}} for task, n in N.items()
+            }
+            runs.append(scores(f"r{rate}", per_prompt))
+        for one in compare(*runs):
+            excludes = not one.interval.low <= 0 <= one.interval.high
+            assert (one.p_value < 0.05) == excludes
+            assert one.interval.low <= one.difference <= one.interval.high
+            seen.add(excludes)
+    assert seen == {True, False}
+
+
 def test_one_prompt_shows_nothing_and_is_no_part_of_the_family():
     changed = values(2, 0.05)
     changed["outside"]["1.0"]["win_rate"] = [None] * 39 + [0.3]
@@ -159,9 +184,9 @@ def test_one_prompt_shows_nothing_and_is_no_part_of_the_family():
 
 
 def test_what_is_told_apart_is_named_by_its_direction():
-    higher, lower = scores("h", values(1, 0.2)), scores("l", values(1, -0.2))
+    higher = scores("h", values(1, 0.2))
     assert found(compare(FIRST, higher)).verdict == "higher"
-    assert found(compare(FIRST, lower)).verdict == "lower"
+    assert found(compare(higher, FIRST)).verdict == "lower"
     # What is significant by itself and not within the family is not told apart.
     doubtful = [c for c in compare(FIRST, SECOND) if c.p_value < 0.05 < c.adjusted_p]
     assert {c.verdict for c in doubtful} == {"not told apart"}
@@ -183,7 +208,10 @@ def test_another_judge_takes_the_win_rates_away_and_nothing_else():
     # Another version of the judge that the gate is of has other valid outputs.
     version = scores("two", values(2), judge_sha256="abd")
     assert {c.metric for c in compare(FIRST, version)} == {"sbert_per_input", "ead_per_input"}
-    assert len(left_out(FIRST, version)) == 1
+    assert left_out(FIRST, version) == [
+        "win rates are not compared: 'one' was judged by oracle (abc), 'two' by oracle (abd)",
+        "metrics of the gate 'oracle' are not compared: the runs have two gates of that name",
+    ]
     assert left_out(FIRST, SECOND) == []
 
 
@@ -233,6 +261,39 @@ def test_a_table_names_runs_metrics_and_the_gap():
     assert [row[1] for row in rows].count("ID − OOD") == 2
     assert rows[0][0] == "win rate"
     assert table([], ("same", "same"))[0][3:5] == ["first", "second"]
+
+
+def with_notes(run: Scores, metric: str, **notes: object) -> Scores:
+    per_prompt = {t: {c: m | {metric: m["ead_per_input"]} for c, m in cs.items()} for t, cs in run.per_prompt.items()}
+    return run.model_copy(update={"notes": notes, "per_prompt": per_prompt})
+
+
+@pytest.mark.parametrize(
+    ("metric", "notes", "others", "why"),
+    [
+        ("compression_per_input", {"compressor": "zlib 1"}, {"compressor": "zlib 2"}, "compression ratios are not"),
+        ("nli_per_input", {"nli": "a"}, {"nli": "b"}, "NLI diversity is not"),
+        ("own_x", {"own": {"own_x": {"package": "p 1"}}}, {"own": {"own_x": {"package": "p 2"}}}, "own_x is not"),
+        ("effective_per_input_rm", {"gates": {"rm": {"m": 1}}}, {"gates": {"rm": {"m": 2}}}, "the gate 'rm' are not"),
+    ],
+)
+def test_a_metric_that_was_made_in_two_ways_is_left_out_and_said(metric, notes, others, why):
+    one, two = with_notes(FIRST, metric, **notes), with_notes(SECOND, metric, **others)
+    assert metric not in {c.metric for c in compare(one, two)}
+    [told] = left_out(one, two)
+    assert why in told
+    alike = with_notes(SECOND, metric, **notes)
+    assert metric in {c.metric for c in compare(one, alike)}
+    assert left_out(one, alike) == []
+
+
+def test_a_gate_named_like_the_end_of_other_metrics_takes_its_own_alone():
+    one, two = (
+        with_notes(run, "effective_per_input_input", gates={"input": {"m": n}}) for n, run in enumerate((FIRST, SECOND))
+    )
+    kept = {c.metric for c in compare(one, two)}
+    assert "effective_per_input_input" not in kept
+    assert {"ead_per_input", "sbert_per_input"} <= kept
 
 
 def on_pocket(name, seed, shift=0.0):

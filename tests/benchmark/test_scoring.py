@@ -10,9 +10,10 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.metrics import distinct_n, ead
 from benchmark.metrics.ngrams import count_sets
+from benchmark.quantities import bounds_of
 from benchmark.records import Identity, Manifest, ModelIdentity, Sample, Sampling, TaskIdentity, Verdict
 from benchmark.scoring import score
-from benchmark.statistics.intervals import paired_t, t_interval, welch
+from benchmark.statistics.intervals import guarded_t, paired_t, plus4_t, plus4_welch, t_interval, welch
 from benchmark.statistics.length_control import length_controlled
 from benchmark.suites import Gate, LengthControl, Suite, load_suite
 
@@ -27,6 +28,11 @@ SUITE = Suite.model_validate(
     strict=False,
 )
 SAMPLING = Sampling(k=K, temperatures=TEMPERATURES, top_p=1.0, top_k=0, max_new_tokens=9, stop=(), seed=0)
+BOUNDS = {
+    **dict.fromkeys(("empty_share", "cut_off_share", "valid_share_g"), (0, 1)),
+    **dict.fromkeys(("effective_per_input_g", "conditional_per_input_g"), (0, 1)),
+    "sbert_per_input": (0, K / (K - 1)),
+}
 WORDS = ["dog", "cat", "house", "tree", "car", "road", "song", "loan", "soup", "exam"]
 
 
@@ -123,11 +129,16 @@ def test_every_quantity_equals_its_slow_recomputation(world, task, temperature):
         cached = scores.per_prompt[task][str(temperature)][metric]
         assert [c is None for c in cached] == [math.isnan(value) for value in per_prompt]
         assert [c for c in cached if c is not None] == pytest.approx(values, abs=1e-6)
-        if estimate.method == "t":
-            assert (estimate.low, estimate.high) == pytest.approx(tuple(clip(metric, t_interval(values))), abs=1e-7)
+        if estimate.method in ("t", "guarded_t"):
+            assert estimate.intervals["t"] == pytest.approx(tuple(clip(metric, t_interval(values))), abs=1e-7)
+            bounds = BOUNDS.get(metric)
+            expected = guarded_t(values, *bounds) if bounds else t_interval(values)
+            assert (estimate.low, estimate.high) == pytest.approx(tuple(clip(metric, expected)), abs=1e-6)
+            assert estimate.method == ("t" if expected == t_interval(values) else "guarded_t")
 
     def clip(metric, interval):
-        return (max(interval.low, 0), min(interval.high, 1)) if "share" in metric else interval
+        low, high = bounds_of(metric, K) or (-math.inf, math.inf)
+        return max(interval.low, low), min(interval.high, high)
 
     preferences = [[v.preference for v in group if v.preference is not None] for group in judged]
     check("win_rate", [np.mean(p) if p else math.nan for p in preferences])
@@ -173,6 +184,11 @@ def test_every_quantity_equals_its_slow_recomputation(world, task, temperature):
     ]
     across = found(scores, "effective_across_input_g", role, temperature)
     assert across.value == pytest.approx(np.mean(pairs), abs=1e-6)
+    passed = [np.mean(v) for v in valid]
+    ends = [across.value * (end / np.mean(passed)) ** 2 for end in plus4_t(passed)]
+    plain = across.intervals["jackknife_t"]
+    assert (across.low, across.high) == pytest.approx((min(plain[0], ends[0]), max(plain[1], ends[1])))
+    assert across.method == ("jackknife_t" if (across.low, across.high) == plain else "guarded_jackknife_t")
 
 
 @pytest.mark.parametrize(
@@ -201,12 +217,45 @@ def test_across_input_averages_the_slots_and_jackknifes_the_prompts(world, metri
     assert estimate.high - estimate.value == pytest.approx(quantile * error, rel=1e-4)
 
 
-def test_the_gap_is_id_minus_ood_by_welch(world):
+def test_the_gap_is_id_minus_ood_and_its_interval_has_a_loss_and_a_win_more_on_each_side(world):
     scores = score(manifest(), SUITE, *world, HashEncoder())
     inside, outside = ([v for v in scores.per_prompt[task]["1.0"]["win_rate"] if v is not None] for task in ("a", "b"))
     gap, slow = found(scores, "win_rate", "gap"), welch(inside, outside)
     assert gap.value == pytest.approx(np.mean(inside) - np.mean(outside), abs=1e-6)
-    assert (gap.low, gap.high) == pytest.approx(tuple(slow.interval), abs=1e-5)
+    assert gap.intervals["welch"] == pytest.approx(tuple(slow.interval), abs=1e-5)
+    assert gap.method == "plus4_welch"
+    assert (gap.low, gap.high) == pytest.approx(tuple(plus4_welch(inside, outside)), abs=1e-5)
+
+
+def test_a_model_of_one_answer_is_not_said_to_have_one_answer_to_whatever_it_is_asked(world):
+    samples, verdicts = world
+    same = {task: [s.model_copy(update={"text": "dog"}) for s in group] for task, group in samples.items()}
+    scores = score(manifest(), SUITE, same, verdicts, HashEncoder())
+    for metric, value, (low, high) in (
+        ("empty_share", 0.0, (0, 1)),
+        ("distinct_k_per_input", 1.0, (1, K)),
+        ("vendi_per_input", 1.0, (1, K)),
+        ("sbert_per_input", 0.0, (0, K / (K - 1))),
+        ("ngram_cosine_per_input", 0.0, (0, 1)),
+        ("self_bleu_per_input", 1.0, (0, 1)),
+    ):
+        estimate = found(scores, metric, "ood")
+        ends = [low + (high - low) * end for end in plus4_t([(value - low) / (high - low)] * N)]
+        assert (estimate.value, estimate.method) == (pytest.approx(value, abs=1e-6), "guarded_t")
+        assert estimate.intervals["t"] == pytest.approx((value, value), abs=1e-6)
+        assert (estimate.low, estimate.high) == pytest.approx(ends, abs=1e-6)
+
+
+def test_what_another_package_calls_a_share_is_not_taken_to_lie_between_0_and_1():
+    assert (bounds_of("own_question_share", K), bounds_of("empty_share", K)) == (None, (0.0, 1.0))
+
+
+def test_where_nothing_is_valid_gated_diversity_may_still_be_a_little(world):
+    samples, verdicts = world
+    empty = {task: [s.model_copy(update={"text": ""}) for s in group] for task, group in samples.items()}
+    across = found(score(manifest(), SUITE, empty, verdicts, HashEncoder()), "effective_across_input_g", "ood")
+    assert (across.value, across.low, across.method) == (0.0, 0.0, "guarded_jackknife_t")
+    assert across.high == pytest.approx(plus4_t([0.0] * N).high ** 2)
 
 
 def test_the_order_of_the_files_does_not_matter(world):
@@ -420,6 +469,7 @@ def test_the_length_controlled_rate_is_fitted_to_the_prompts_that_have_a_verdict
         ]
     gap = found(scores, "win_rate_lc", "gap")
     expected = welch(fits["id"].pseudo_values, fits["ood"].pseudo_values)
+    assert gap.method == "welch"
     assert gap.value == pytest.approx(fits["id"].rate - fits["ood"].rate)
     assert (gap.low, gap.high) == pytest.approx(expected.interval)
 

@@ -1,7 +1,9 @@
 """Texts without a run: the numbers are those of a run of the same texts, and a wrong line is named."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +145,66 @@ def test_an_answer_in_the_script_of_its_reference_is_no_strange_one(tmp_path):
         found = {e.metric: e.value for e in score_texts(read_texts(written(tmp_path, given)))}
         shares.append(found["valid_share_text"])
     assert shares == [0.0, 1.0]
+
+
+def told(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gendiv", "score", *map(str, arguments)])
+    try:
+        cli.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    return status, capsys.readouterr()
+
+
+def test_the_first_command_of_the_readme_prints_a_table(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [lines] = re.findall(
+        r"cat > texts\.jsonl <<'END'\n(.*?)END\n\.venv/bin/gendiv score texts\.jsonl", readme, re.DOTALL
+    )
+    status, printed = told(capsys, monkeypatch, written(tmp_path, lines))
+    assert not status
+    for metric in ("ead_per_input", "sbert_per_input", "vendi_across_input"):
+        [line] = [line for line in printed.out.splitlines() if line.startswith(metric)]
+        assert re.search(r"\d\.\d{3} +\[-?\d+\.\d{3}, \d+\.\d{3}\]", line)
+
+
+def test_one_prompt_has_values_and_no_interval(tmp_path, monkeypatch, capsys):
+    path = written(tmp_path, ROWS[:1])
+    found = {measured.metric: measured for measured in score_texts(read_texts(path))}
+    sets = [ROWS[0]["outputs"]]
+    assert found["distinct_per_input"].value == pytest.approx(distinct_n.per_input(count_sets(sets))[0])
+    assert all(measured.interval is None for measured in found.values())
+    status, printed = told(capsys, monkeypatch, path)
+    assert not status
+    assert "one prompt has no interval" in printed.out
+
+
+def test_a_mean_over_fewer_prompts_says_over_how_many(tmp_path, monkeypatch, capsys):
+    rows = [*ROWS[:3], {"prompt": "nothing", "outputs": ["", "", ""]}]
+    _, printed = told(capsys, monkeypatch, written(tmp_path, rows), "--metrics", "EAD_per, ")
+    [line] = [line for line in printed.out.splitlines() if line.startswith("ead_per_input")]
+    assert "(n = 3 of 4)" in line
+    assert "sbert" not in printed.out, "an empty part begins nothing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metrics", "win_rate"], "texts alone give none of these"),
+        (["--metrics", "own_typo"], "texts alone give none of these"),
+        (["--judge", "oracle"], "--judge is for a run"),
+        (["--gate", "x.yaml"], "--gate is for a run"),
+        (["--allow-missing"], "--allow-missing is for a run"),
+    ],
+)
+def test_what_texts_cannot_give_is_told(tmp_path, monkeypatch, capsys, arguments, message):
+    status, printed = told(capsys, monkeypatch, written(tmp_path, ROWS), *arguments)
+    assert status
+    assert message in printed.err
+
+
+def test_a_path_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
+    status, printed = told(capsys, monkeypatch, tmp_path / "none.jsonl")
+    assert status
+    assert "no such file or run folder" in printed.err

@@ -44,10 +44,21 @@ from scipy import stats
 from benchmark.metrics import compression, distinct_k, distinct_n, ead, ngram_cosine, self_bleu, sentence_bert, vendi
 from benchmark.metrics.ngrams import Tokens, count, count_sets
 from benchmark.metrics.repeats import repeats, repeats_of
-from benchmark.quantities import Column, Statistic, over_slots
+from benchmark.quantities import Column, Statistic, bounds_of, over_slots
 from benchmark.scoring import estimates_of
 from benchmark.statistics.bootstrap import RESAMPLES, weights
-from benchmark.statistics.intervals import Difference, Interval, paired_t, plus4_t, t_interval, welch
+from benchmark.statistics.intervals import (
+    Difference,
+    Interval,
+    gap_of_differences,
+    hull,
+    paired_preferences,
+    paired_t,
+    plus4_t,
+    plus4_welch,
+    t_interval,
+    welch,
+)
 from benchmark.statistics.jackknife import jackknife_interval, macro_average
 from benchmark.statistics.plane import Ellipse, ellipse, score, score_leave_one_out
 from benchmark.statistics.two_way import two_way_t
@@ -73,7 +84,6 @@ IDS = {
 }
 """What metric ids begin with, so that scoring applies its own rules to every column."""
 RESAMPLES_OF_SETS = 200
-ENOUGH = 50
 REFERENCE_DIVERSITY = 0.6
 
 Sets = Mapping[str, tuple[Floats, Floats]]
@@ -96,22 +106,28 @@ standard error of that share. Aim: at least {100 * LOWEST:.0f} %, and "conservat
   outputs pass the gate, the chance varying much with the prompt.
 - Across inputs the true value is that of a set of n prompts: the mean over as many other draws. The naive bootstrap
   resamples prompts {RESAMPLES_OF_SETS} times and takes percentiles.
+- Guarded t is t, or its hull with plus-4 t between the bounds of what a prompt may have, where at least half of the
+  prompts have one value in common and few another. The guarded jackknife is its hull with where the statistic would be
+  for the ends of plus-4 t of the valid share. Both are conservative where few prompts tell.
+- plus4_welch is Welch after a 0 and a 1 on each side. Stretched: the hull with the interval after one pseudo-prompt of
+  +1 and one of −1 on each side, but never over a 0 that the test rejects.
 - The ellipse's width is its longer axis.
 - Length-controlled win rates: 94.0 to 96.5 % on real verdicts of 22 to 26 models, in alpaca_eval_lc.md.
 
 ## Where intervals are meant to serve"""
-LIMITS = f"""
+LIMITS = """
 ## Limits
 
 An interval made of the draw alone cannot know of what is rare and not in it. These rows look for where that matters:
-rates and shares of a few percent, models that nearly always say the same, and real sets of answers at all temperatures
+points near an edge of the plane, models that nearly always say the same, and real sets of answers at all temperatures
 together (decTest of Tevet and Berant), of which few are much alike. "Too low" is below 93 % by more than the
-Monte-Carlo error. What stands beside is what would mend it, where that was found; it is not what is printed.
+Monte-Carlo error. On the plane, what stands beside is what would mend it; it is not what is printed. Hotelling's T²
+replaces the chi-squared quantile by that of F, over the prompts and four more (x of 0, 0, 1 and 1, y the mean), about
+whose mean the ellipse lies."""
 
-- Guarded t: t, and where at least half of the prompts have one value in common and fewer than {ENOUGH} another, its
-  hull with plus-4 t between the quantity's bounds.
-- The other hulls are the shortest intervals that hold both. Hotelling's T² replaces the chi-squared quantile by that of
-  F, over the prompts and four more (x of 0, 0, 1 and 1, y the mean), about whose mean the ellipse lies."""
+
+Pair = tuple[Floats, Floats]
+"""Preferences of two models on the same prompts."""
 
 
 class Row(NamedTuple):
@@ -185,19 +201,15 @@ def clustered_row(n: int, repetitions: int) -> Row:
     return Row("win rate", case, str(n), methods, *seen, repetitions, "samples as if prompts", covers(split, truth)[0])
 
 
-def paired_row(case: str, first: Floats, second: Floats, n: int, repetitions: int, *, mended: bool = False) -> Row:
+def paired_row(case: str, first: Floats, second: Floats, n: int, repetitions: int, *, rare: bool = False) -> Row:
     """Compare two models on the same prompts."""
     rng = generator(case, n)
     drawn = [rng.integers(0, len(first), n) for _ in range(repetitions)]
     truth = float(first.mean() - second.mean())
-    seen = covers((paired_t(first[rows], second[rows]).interval for rows in drawn), truth)
-    if mended:
-        other = "t with one prompt of +1, one of −1"
-        others = (t_interval([*(first[rows] - second[rows]), 1.0, -1.0]) for rows in drawn)
-    else:
-        other, others = "unpaired", (welch(first[rows], second[rows]).interval for rows in drawn)
-    found = covers(others, truth)[0]
-    return Row("difference of win rates", case, str(n), "paired t", *seen, repetitions, other, found)
+    seen = covers((paired_preferences(first[rows], second[rows]).interval for rows in drawn), truth)
+    other, test = ("t alone", paired_t) if rare else ("unpaired", welch)
+    others = covers((test(first[rows], second[rows]).interval for rows in drawn), truth)[0]
+    return Row("difference of win rates", case, str(n), "paired t, stretched", *seen, repetitions, other, others)
 
 
 def gap_row(case: str, inside: Floats, outside: Floats, n: int, m: int, repetitions: int) -> Row:
@@ -205,10 +217,21 @@ def gap_row(case: str, inside: Floats, outside: Floats, n: int, m: int, repetiti
     rng = generator(case, n, m)
     drawn = [(rng.choice(inside, n), rng.choice(outside, m)) for _ in range(repetitions)]
     truth = float(inside.mean() - outside.mean())
-    seen = covers((welch(x, y).interval for x, y in drawn), truth)
-    other = "Welch with one loss and one win added to each side"
-    added = covers((welch([*x, 0.0, 1.0], [*y, 0.0, 1.0]).interval for x, y in drawn), truth)[0]
-    return Row("ID − OOD gap", case, f"{n}, {m}", "Welch", *seen, repetitions, other, added)
+    seen = covers((plus4_welch(x, y) for x, y in drawn), truth)
+    alone = covers((welch(x, y).interval for x, y in drawn), truth)[0]
+    return Row("ID − OOD gap", case, f"{n}, {m}", "plus4_welch", *seen, repetitions, "Welch alone", alone)
+
+
+def gap_difference_row(case: str, inside: Pair, outside: Pair, n: int, repetitions: int) -> Row:
+    """Compare the gaps of two models, on n prompts of each role."""
+    rng = generator(f"gaps {case}", n)
+    differences = [first - second for first, second in (inside, outside)]
+    drawn = [tuple(rng.choice(side, n) for side in differences) for _ in range(repetitions)]
+    truth = float(differences[0].mean() - differences[1].mean())
+    seen = covers((gap_of_differences(x, y).interval for x, y in drawn), truth)
+    alone = covers((welch(x, y).interval for x, y in drawn), truth)[0]
+    quantity = "difference of ID − OOD gaps"
+    return Row(quantity, case, f"{n}, {n}", "Welch, stretched", *seen, repetitions, "Welch alone", alone)
 
 
 def seeds_row(case: str, seeds: int, of_seed: float, of_prompt: float, repetitions: int, prompts: int = 200) -> Row:
@@ -232,61 +255,35 @@ def seeds_row(case: str, seeds: int, of_seed: float, of_prompt: float, repetitio
 # Means over prompts
 
 
-def mean_row(
-    quantity: str,
-    metric: str,
-    case: str,
-    population: Floats,
-    n: int,
-    repetitions: int,
-    bounds: tuple[float, float] | None = None,
-) -> Row:
+def mean_row(quantity: str, metric: str, case: str, population: Floats, n: int, repetitions: int) -> Row:
     """Take the mean of per-prompt values as scoring prints it; NaN = missing at that prompt.
 
-    With ``bounds`` of the values given, ``guarded`` t stands beside it.
+    Where some of the intervals are guarded, t alone stands beside them.
     """
     rng = generator(f"{metric} {case}", n)
-    found, others = [], []
-    for size in batches(repetitions, 2 * AT_ONCE):
-        drawn = rng.choice(population, (size, n))
-        found += estimated(metric, "mean", drawn)
-        if bounds is not None:
-            others += [guarded(values, *bounds) for values in drawn]
-    if bounds is None:
-        others = [estimate.intervals["bca"] for estimate in found if "bca" in estimate.intervals]
+    found = [
+        estimate
+        for size in batches(repetitions, 2 * AT_ONCE)
+        for estimate in estimated(metric, "mean", rng.choice(population, (size, n)))
+    ]
     truth = float(np.nanmean(population))
     methods = "/".join(sorted({estimate.method for estimate in found}))
+    other, name = ("t alone", "t") if "guarded_t" in methods else ("BCa bootstrap", "bca")
+    others = [estimate.intervals[name] for estimate in found if name in estimate.intervals]
     seen = covers(((estimate.low, estimate.high) for estimate in found), truth)
-    other = "BCa bootstrap" if bounds is None else f"guarded t on {bounds[0]:g}–{bounds[1]:g}"
     return Row(quantity, case, str(n), methods, *seen, len(found), other, covers(others, truth)[0])
 
 
-def guarded(values: Floats, low: float, high: float) -> Interval | None:
-    """t interval of values between two bounds, and its hull with plus-4 t between them where few prompts differ.
-
-    Few: at least half of the prompts have one value in common, and fewer than ``ENOUGH`` have another.
-    """
-    plain, values = t_interval(values), np.clip(np.round(values, 9), low, high)  # equal texts are 1e-16 apart
-    alike = int(np.unique(values, return_counts=True)[1].max())
-    if 2 * alike < values.size or values.size - alike >= ENOUGH:
-        return plain
-    return hull(plain, plus4_between(values, low, high))
-
-
-def hull(*intervals: Sequence[float] | Interval | None) -> Interval:
-    """Shortest interval that holds those given."""
-    low, high = zip(*(interval for interval in intervals if interval is not None), strict=True)
-    return Interval(min(low), max(high))
-
-
-def plus4_between(values: Floats, low: float, high: float) -> Interval:
-    """Plus-4 t for values between two bounds other than 0 and 1."""
-    return Interval(*(low + (high - low) * end for end in plus4_t((values - low) / (high - low))))
-
-
-def estimated(metric: str, statistic: Statistic, values: Iterable[Floats]) -> list:
-    """Estimates as scoring prints them, one a row of values."""
-    return estimates_of([Column(metric, str(place), 1.0, statistic, row) for place, row in enumerate(values)], _role)
+def estimated(
+    metric: str, statistic: Statistic, values: Iterable[Floats], shares: Sequence[Floats] | None = None
+) -> list:
+    """Estimates as scoring prints them, one a row of values; ``shares`` are those of valid outputs, for each row."""
+    bounds = bounds_of(metric, K) if statistic == "mean" else None
+    columns = [
+        Column(metric, str(place), 1.0, statistic, row, bounds=bounds, shares=None if shares is None else shares[place])
+        for place, row in enumerate(values)
+    ]
+    return estimates_of(columns, _role)
 
 
 def _role(_task: str) -> str:
@@ -372,10 +369,12 @@ def set_rows(
     columns: dict[str, list[Floats]] = {}
     others: dict[str, list[Floats]] = {}
     truths: dict[str, list[Floats]] = {}
+    shares: list[Floats] = []
     rng, elsewhere, again = (generator(f"sets {case}", n, number) for number in range(3))
     done = 0
     for size in batches(repetitions, max(1, 2_000 // n)):
-        found, corpus, e = _drawn_sets(rng, texts, vectors, n, size)
+        found, corpus, e, passed = _drawn_sets(rng, texts, vectors, n, size)
+        shares += [] if passed is None else list(passed.mean(axis=2))
         for metric, (value, without) in found.items():
             columns.setdefault(metric, []).extend(pseudo_columns(value, without, size, metric in _BY_SLOT))
         for draw in range(size):
@@ -390,15 +389,27 @@ def set_rows(
     rows = []
     for metric, values in columns.items():
         truth = float(np.concatenate(truths[metric]).mean())
-        estimates = estimated(f"{IDS[metric]}_across_input", "set", values)
-        seen = covers(((estimate.low, estimate.high) for estimate in estimates), truth)
-        made = Row(f"{metric} across inputs", case, str(n), estimates[0].method, *seen, len(estimates))
+        made = _set_row(metric, case, n, values, truth, shares if metric == "effective" else None)
         if metric in others:
             made = made._replace(
                 other=f"naive bootstrap, {len(others[metric])} draws", other_seen=covers(others[metric], truth)[0]
             )
         rows.append(made)
     return rows
+
+
+def _set_row(
+    metric: str, case: str, n: int, values: Iterable[Floats], truth: float, shares: Sequence[Floats] | None
+) -> Row:
+    """Cover the truth by what scoring prints for pseudo-values; the jackknife alone stands beside what is guarded."""
+    found = estimated(f"{IDS[metric]}_across_input", "set", values, shares)
+    methods = "/".join(sorted({estimate.method for estimate in found}))
+    seen = covers(((estimate.low, estimate.high) for estimate in found), truth)
+    made = Row(f"{metric} across inputs", case, str(n), methods, *seen, len(found))
+    if shares is None:
+        return made
+    alone = covers((estimate.intervals["jackknife_t"] for estimate in found), truth)[0]
+    return made._replace(other="jackknife alone", other_seen=alone)
 
 
 def pseudo_columns(value: Floats, without: Floats, size: int, by_slot: bool) -> list[Floats]:
@@ -413,10 +424,10 @@ _BY_SLOT = ("Sentence-BERT", "Vendi", "effective")
 
 def _drawn_sets(
     rng: np.random.Generator, texts: TextWorld | None, vectors: EmbeddingWorld | None, n: int, size: int
-) -> tuple[Sets, Tokens | None, Floats | None]:
-    """Statistics of ``size`` sets of n prompts, their texts, and their vectors [size, n, slots, d]."""
+) -> tuple[Sets, Tokens | None, Floats | None, Mask | None]:
+    """Statistics of ``size`` sets of n prompts, texts, vectors [size, n, slots, d], and which of these are valid."""
     found: dict[str, tuple[Floats, Floats]] = {}
-    corpus, e = None, None
+    corpus, e, passed = None, None, None
     if texts is not None:
         corpus, _ = texts.draw(rng, size * n, SLOTS)
         found |= of_texts(corpus, _slots(size, n))
@@ -424,7 +435,7 @@ def _drawn_sets(
         e = vectors.draw(rng, size * n, SLOTS).reshape(size, n, SLOTS, -1)
         passed = valid(rng, size * n, SLOTS, 0.7).reshape(size, n, SLOTS)
         found |= of_vectors(e.swapaxes(1, 2), passed.swapaxes(1, 2))
-    return found, corpus, e
+    return found, corpus, e, passed
 
 
 def _slots(size: int, n: int) -> Ints:
@@ -493,7 +504,7 @@ def score_row(case: str, x: Floats, y: Floats, n: int, repetitions: int) -> Row:
         intervals.append(interval)
         if x.shape[1] == 1:
             height = min(float(y[rows].mean()) / REFERENCE_DIVERSITY, 1.0)
-            others.append(hull(interval, [float(np.sqrt(end * height)) for end in plus4_t(x[rows, 0])]))
+            others.append(hull(interval, Interval(*(float(np.sqrt(end * height)) for end in plus4_t(x[rows, 0])))))
     found = Row("score on the plane", case, str(n), "jackknife", *covers(intervals, truth), repetitions)
     if not others:
         return found
@@ -602,6 +613,7 @@ def difference_rows(repetitions: int, sizes: Sequence[int] = SIZES, data: Path |
         for case, (first, second) in sides.items():
             yield gap_row(case, first, second, n, n, repetitions)
     yield gap_row("graded .4, smooth .5", *sides["graded .4, smooth .5"], 200, 40, repetitions)
+    yield gap_row("graded .4, smooth .5", *sides["graded .4, smooth .5"], 200, 200, repetitions)
 
 
 def seed_rows(repetitions: int) -> Iterator[Row]:
@@ -652,7 +664,7 @@ def rare_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
         population = shares(generator("shares", int(100 * mean)), mean, K, spread)
         case = short(f"{mean:g} of {K} outputs, correlated {spread:g}")
         for n in sizes:
-            yield mean_row("valid share", "valid_share_text", case, population, n, repetitions, (0.0, 1.0))
+            yield mean_row("valid share", "valid_share_text", case, population, n, repetitions)
 
 
 def class_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
@@ -661,23 +673,26 @@ def class_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
         e = world.draw(generator("classes"), POPULATION // 2, K)
         population = distinct_k.per_input(distinct_k.classes(distinct_k.cosine_relation(e)))
         for n in sizes:
-            bounds = (1.0, float(K))
-            yield mean_row(
-                "distinct classes per input", "distinct_k_per_input", case, population, n, repetitions, bounds
-            )
+            yield mean_row("distinct classes per input", "distinct_k_per_input", case, population, n, repetitions)
+
+
+def same_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
+    """Take those diversities to which equal outputs give the end of a range, of a model that has mostly one answer."""
+    population = per_input(TextWorld(same=0.9), EmbeddingWorld(same=0.9), POPULATION // 2)
+    for n in sizes:
+        for name in ("Sentence-BERT", "Vendi", "conditional", "self-BLEU", "n-gram cosine"):
+            yield mean_row(f"{name} per input", per_input_id(name), ONE_ANSWER, population[name], n, repetitions)
 
 
 def alike_rows(repetitions: int, sizes: Sequence[int] = SIZES, data: Path | None = None) -> Iterator[Row]:
-    """Take diversities of a model that gives one answer to nearly everything, and of real sets some of which do."""
+    """Take the other diversities of that model, and those of real sets some of which are alike."""
     for name, population in (real_per_input(data) if data is not None else {}).items():
         for n in sizes:
             yield mean_row(f"{name} per input", per_input_id(name), "real, decTest", population, n, repetitions)
     population = per_input(TextWorld(same=0.9), EmbeddingWorld(same=0.9), POPULATION // 2)
     for n in sizes:
-        for name, bounds in (("EAD", None), ("Sentence-BERT", (0.0, 1.0))):
-            yield mean_row(
-                f"{name} per input", per_input_id(name), ONE_ANSWER, population[name], n, repetitions, bounds
-            )
+        for name in ("EAD", "distinct-n", "compression ratio"):
+            yield mean_row(f"{name} per input", per_input_id(name), ONE_ANSWER, population[name], n, repetitions)
         yield from set_rows(ONE_ANSWER, TextWorld(same=0.9), None, n, repetitions // 2)
 
 
@@ -689,9 +704,7 @@ def gated_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
         population = sentence_bert.effective(e, valid(rng, POPULATION // 2, K, share))
         for n in sizes:
             case = short(f"valid share {share:g}")
-            yield mean_row(
-                "effective per input", per_input_id("effective"), case, population, n, repetitions, (0.0, 1.0)
-            )
+            yield mean_row("effective per input", per_input_id("effective"), case, population, n, repetitions)
     for share in (0.1, 0.2, 0.95):
         for n in sizes:
             yield effective_row(share, n, repetitions // 2)
@@ -712,9 +725,11 @@ def few_wins_rows(repetitions: int, sizes: Sequence[int] = SIZES, data: Path | N
     }
     for n in sizes:
         for case, (first, second) in pairs.items():
-            yield paired_row(case, first, second, n, repetitions, mended=True)
+            yield paired_row(case, first, second, n, repetitions, rare=True)
         for case, (first, second) in sides.items():
             yield gap_row(case, first, second, n, n, repetitions)
+        both = pairs["binary .03 and half of these"], (binary(0.02), binary(0.01))
+        yield gap_difference_row("binary .03 and .02, and half of these", *both, n, repetitions)
 
 
 def edge_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
@@ -729,8 +744,8 @@ def edge_rows(repetitions: int, sizes: Sequence[int] = SIZES) -> Iterator[Row]:
 
 def effective_row(share: float, n: int, repetitions: int) -> Row:
     """Take effective diversity across inputs where few outputs are valid, or few are not."""
-    rng, world, case = generator("effective", n, int(100 * share)), EmbeddingWorld(), f"valid share {share:g}"
-    columns, others, truths = [], [], []
+    rng, world = generator("effective", n, int(100 * share)), EmbeddingWorld()
+    columns, shares, truths = [], [], []
     for size in batches(2 * repetitions, max(1, 2_000 // n)):
         e = world.draw(rng, size * n, SLOTS).reshape(size, n, SLOTS, -1).swapaxes(1, 2)
         passed = valid(rng, size * n, SLOTS, share).reshape(size, n, SLOTS)
@@ -739,29 +754,9 @@ def effective_row(share: float, n: int, repetitions: int) -> Row:
             truths.append(value)
             continue
         columns += pseudo_columns(value, without, size, by_slot=True)
-        others += list(passed.mean(axis=2))
+        shares += list(passed.mean(axis=2))
     truth = float(np.concatenate(truths).mean())
-    found = estimated("effective_across_input_text", "set", columns)
-    seen = covers(((estimate.low, estimate.high) for estimate in found), truth)
-    hulls = [
-        hull(
-            (estimate.low, estimate.high),
-            [estimate.value * (end / of_prompt.mean()) ** 2 for end in plus4_t(of_prompt)],
-        )
-        for estimate, of_prompt in zip(found, others, strict=True)
-        if of_prompt.any()
-    ]
-    other = "hull with conditional · plus-4 t of the valid share, squared"
-    return Row(
-        "effective across inputs",
-        short(case),
-        str(n),
-        found[0].method,
-        *seen,
-        len(found),
-        other,
-        covers(hulls, truth)[0],
-    )
+    return _set_row("effective", short(f"valid share {share:g}"), n, columns, truth, shares)
 
 
 def slack(expected: float, repetitions: int) -> float:
@@ -818,8 +813,13 @@ def main(repetitions: int) -> None:
     for title, rows in (
         ("Win rates", rate_rows(repetitions, data=data)),
         ("Differences of win rates", difference_rows(repetitions, data=data)),
+        ("Models that win hardly ever", few_wins_rows(repetitions // 2, data=data)),
         ("Training seeds × prompts", seed_rows(repetitions)),
         ("Means of diversity per input", mean_rows(repetitions)),
+        ("Shares near 0 and 1", rare_rows(repetitions // 2)),
+        ("Distinct classes", class_rows(repetitions // 2)),
+        ("Models that mostly give one answer", same_rows(repetitions // 2)),
+        ("Gated diversity where few outputs are valid, or nearly all", gated_rows(repetitions // 2)),
         ("Diversity across inputs, n = 50", across_rows(50, repetitions, naive=(40, 400))),
         ("Diversity across inputs, n = 100", across_rows(100, repetitions // 2, naive=(20, 400))),
         ("Diversity across inputs, n = 500", across_rows(500, repetitions // 4, naive=(10, 100))),
@@ -829,12 +829,8 @@ def main(repetitions: int) -> None:
         printed(rows)
     print(LIMITS)
     for title, rows in (
-        ("Shares near 0 and 1", rare_rows(repetitions // 2)),
-        ("Distinct classes", class_rows(repetitions // 2)),
-        ("Models that win hardly ever", few_wins_rows(repetitions // 2, data=data)),
         ("Edges of the plane", edge_rows(repetitions // 2)),
-        ("Gated diversity where few outputs are valid, or nearly all", gated_rows(repetitions // 2)),
-        ("Models that mostly give one answer", alike_rows(repetitions // 2, data=data)),
+        ("Models that mostly give one answer, and real sets", alike_rows(repetitions // 2, data=data)),
     ):
         print(f"\n### {title}\n")
         printed(rows)

@@ -10,14 +10,14 @@ import pytest
 from benchmark import cli, pipeline
 from benchmark.errors import UserError
 from benchmark.judging.runs import opponent_name
-from benchmark.judging.tournament import tournament
+from benchmark.judging.tournament import _table, tournament
 from benchmark.opened import open_run
 from benchmark.runs import read_verdicts
 from benchmark.statistics.bradley_terry import bradley_terry
 from benchmark.statistics.ranks import rank_sets
 from tasks.pocket.world import oracle
 
-CONTROLS = ("shuffled-references", "fresh-references", "fresh-again")
+CONTROLS = ("fresh-again", "fresh-references", "shuffled-references")
 K = 2
 
 
@@ -25,7 +25,7 @@ K = 2
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tournament")
     made = []
-    for seed, name in enumerate(CONTROLS):
+    for seed, name in enumerate(CONTROLS, start=1):
         control = "fresh-references" if name == "fresh-again" else name
         options = pipeline.SampleOptions(k=K, limit=30, seed=seed, name=name)
         made += pipeline.sample(f"control:{control}", "pocket", folder / name, options)
@@ -47,7 +47,7 @@ def test_strengths_are_the_fit_to_every_game_of_every_two_runs(runs, tables):
             for a, b in itertools.combinations(range(len(runs)), 2)
             for cell in told[a]
         ]
-        fit = bradley_terry(*zip(*rows, strict=True), anchor=table.players[0].name)
+        fit = bradley_terry(*zip(*rows, strict=True), anchor=table.anchor)
         strengths = dict(zip(fit.models, fit.strengths, strict=True))
         assert table.prompts == 30
         assert {player.name: player.strength for player in table.players} == pytest.approx(strengths)
@@ -74,8 +74,8 @@ def test_nothing_is_judged_twice_and_a_further_run_only_against_those_there(runs
     assert len(logs) == 3 * 3
     assert {t.task: t for t in tournament(runs)} == tables
     assert {path: path.read_bytes() for path in logs} == logs
-    first, second = runs[:2]
-    assert (first.folder / "against" / opponent_name(second.manifest())).is_dir()
+    assert {t.task: t for t in tournament(runs[::-1])} == tables, "in whatever order they are given"
+    assert {path: path.read_bytes() for run in runs for path in run.folder.glob("against/*/*.jsonl")} == logs
 
 
 def test_the_command_prints_every_task_with_its_ranks(runs, tables, monkeypatch, capsys):
@@ -90,7 +90,7 @@ def test_the_command_prints_every_task_with_its_ranks(runs, tables, monkeypatch,
 
 
 def test_runs_that_share_a_name_and_a_single_run_are_refused(runs):
-    with pytest.raises(UserError, match="two runs are called 'shuffled-references'"):
+    with pytest.raises(UserError, match="two runs are called 'fresh-again'"):
         tournament([runs[0], runs[0]])
     with pytest.raises(UserError, match="two runs or more"):
         tournament(runs[:1])
@@ -102,7 +102,30 @@ def test_the_bradley_terry_ranks_equal_those_of_its_pseudo_values(runs, tables):
     for (a, first), (b, second) in itertools.combinations(enumerate(runs), 2):
         log = first.verdicts_path("gendiv_pocket_ood", "oracle", opponent_name(second.manifest()))
         rows += [(CONTROLS[a], CONTROLS[b], v.preference, v.doc_id) for v in read_verdicts(log, "gendiv_pocket_ood")]
-    fit = bradley_terry(*zip(*rows, strict=True), anchor=table.players[0].name)
+    fit = bradley_terry(*zip(*rows, strict=True), anchor=table.anchor)
     known = [model for model, there in zip(fit.models, fit.known, strict=True) if there]
     ranks = dict(zip(known, rank_sets(fit.pseudo_values[:, fit.known]), strict=True)) if known else {}
     assert {player.name: player.rank for player in table.players if player.rank} == ranks
+
+
+def test_a_model_that_nobody_beats_leaves_the_others_their_intervals():
+    rng = np.random.default_rng(0)
+    games = []
+    for prompt in range(200):
+        games += [("a", other, 1.0, str(prompt)) for other in "bc"]
+        games.append(("b", "c", float(rng.random() < 0.4), str(prompt)))
+    table = _table("t", "ood", "j", games)
+    players = {player.name: player for player in table.players}
+    assert [player.name for player in table.players] == ["a", "c", "b"]
+    assert table.anchor == "c"
+    assert players["a"].interval is None
+    assert players["b"].interval.high < 0
+    assert {name: str(player.rank) for name, player in players.items()} == {"a": "None", "b": "2 (2–2)", "c": "1 (1–1)"}
+
+
+def test_runs_of_another_grid_are_refused_before_anything_is_asked(runs, tmp_path):
+    more = pipeline.SampleOptions(k=K + 1, limit=30, name="aaa")
+    [wider] = pipeline.sample("control:fresh-references", "pocket", tmp_path / "b", more)
+    with pytest.raises(UserError, match=r"k or temperatures of identity\.sampling are not those of"):
+        tournament([runs[0], wider])
+    assert not (wider.folder / "against").exists()

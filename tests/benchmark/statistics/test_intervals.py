@@ -8,7 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.statistics.intervals import Interval, paired_t, plus4_t, t_interval, t_p_value, welch
+from benchmark.statistics.intervals import (
+    ENOUGH,
+    Difference,
+    Interval,
+    gap_of_differences,
+    guarded_t,
+    hull,
+    paired_preferences,
+    paired_t,
+    plus4_t,
+    plus4_welch,
+    squared_share_guard,
+    stretched,
+    t_interval,
+    t_p_value,
+    welch,
+)
 
 EXACT = settings(derandomize=True, deadline=None, max_examples=60)
 numbers = st.floats(-100, 100).map(lambda value: round(value, 4))
@@ -205,3 +221,169 @@ def test_no_method_takes_a_level_outside_zero_to_one(level: float) -> None:
 def test_paired_sides_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="share their prompts"):
         paired_t([1.0, 2.0], [1.0])
+
+
+@EXACT
+@given(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 0.3, 0.31]), min_size=2, max_size=120), st.floats(0.5, 9))
+def test_guarded_t_is_the_hull_of_t_and_plus4_between_the_bounds_where_few_prompts_tell(
+    shares: list[float], width: float
+) -> None:
+    values = [2.0 + width * share for share in shares]
+    most = max(shares.count(share) for share in shares)
+    found, plain = guarded_t(values, 2.0, 2.0 + width), t_interval(values)
+    assert plain is not None
+    if most >= len(values) / 2 and len(values) - most < ENOUGH:
+        low, high = (2.0 + width * end for end in plus4_t(shares))
+        np.testing.assert_allclose(found, (min(low, plain.low), max(high, plain.high)), atol=1e-9)
+    else:
+        assert found == plain
+
+
+def test_a_draw_without_a_failure_does_not_say_that_there_are_none() -> None:
+    assert guarded_t([0.0] * 50, 0.0, 1.0) == plus4_t([0.0] * 50)
+    assert guarded_t([1.0] * 50, 1.0, 8.0) == pytest.approx(tuple(1 + 7 * end for end in plus4_t([0.0] * 50)))
+
+
+@pytest.mark.parametrize(("off", "guarded"), [(ENOUGH - 1, True), (ENOUGH, False)])
+def test_the_guard_goes_down_at_fifty_prompts_off_the_commonest_value(off: int, guarded: bool) -> None:
+    values = [0.0] * 500 + [0.5] * off
+    assert (guarded_t(values, 0.0, 1.0) != t_interval(values)) == guarded
+
+
+@pytest.mark.parametrize(("alike", "guarded"), [(10, True), (9, False)])
+def test_the_guard_goes_down_where_most_prompts_differ(alike: int, guarded: bool) -> None:
+    values = [0.0] * alike + list(np.linspace(0.1, 0.9, 20 - alike))
+    assert (guarded_t(values, 0.0, 1.0) != t_interval(values)) == guarded
+
+
+def test_rounding_neither_breaks_ties_nor_leaves_the_bounds() -> None:
+    values = np.r_[np.linspace(-2e-7, 2e-7, 20), 0.5]
+    assert guarded_t(values, 0.0, 1.0) == pytest.approx(guarded_t([0.0] * 20 + [0.5], 0.0, 1.0), abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "bounds"), [([0.0, 1.1], (0, 1)), ([-0.1, 1.0], (0, 1)), ([0.5, 0.5], (1, 1))])
+def test_guarded_t_refuses_values_outside_and_bounds_out_of_order(
+    values: list[float], bounds: tuple[float, float]
+) -> None:
+    with pytest.raises(ValueError, match="must"):
+        guarded_t(values, *bounds)
+
+
+def test_one_value_has_no_guarded_interval() -> None:
+    assert guarded_t([0.3], 0.0, 1.0) is None
+
+
+@EXACT
+@given(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=2, max_size=30), st.floats(0.01, 1))
+def test_the_guard_of_a_squared_share_is_plus4_squared_times_the_diversity_of_the_valid(
+    shares: list[float], diversity: float
+) -> None:
+    share = float(np.mean(shares))
+    low, high = squared_share_guard(diversity * share**2, shares)
+    ends = plus4_t(shares)
+    expected = diversity if share else 1.0
+    assert (low, high) == pytest.approx((ends.low**2 * expected, ends.high**2 * expected), abs=1e-12)
+
+
+def test_a_squared_share_guards_no_further_than_all_pairs_that_differ_in_all() -> None:
+    # Slots may be unlike, so that a statistic is more than its share allows: the diversity is at most 1.
+    assert squared_share_guard(0.5, [0.0, 1.0]).high == pytest.approx(plus4_t([0.0, 1.0]).high ** 2)
+
+
+def test_a_hull_holds_all_and_no_more() -> None:
+    assert hull(Interval(0, 1), Interval(3, 4), Interval(-1, 0.5)) == (-1, 4)
+
+
+@EXACT
+@given(preferences, preferences)
+def test_plus4_welch_is_welch_after_a_loss_and_a_win_on_each_side(x: list[float], y: list[float]) -> None:
+    found = plus4_welch(x, y)
+    if min(len(x), len(y)) < 2:
+        assert found is None
+        return
+    assert found is not None
+    low, high = stats.ttest_ind([*x, 0, 1], [*y, 0, 1], equal_var=False).confidence_interval(0.95)
+    np.testing.assert_allclose(found, (max(low, -1), min(high, 1)), atol=1e-9)
+    assert found.low <= np.mean(x) - np.mean(y) <= found.high
+    mirrored = plus4_welch(y, x)
+    assert mirrored is not None
+    np.testing.assert_allclose(mirrored, (-found.high, -found.low), atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "longer"), [(50, 0.06), (200, 0.015), (500, 0.006)])
+def test_plus4_welch_changes_next_to_nothing_at_ordinary_rates(n: int, longer: float) -> None:
+    rng = np.random.default_rng(n)
+    x, y = rng.beta(0.4, 0.6, n), rng.beta(3, 3, n)
+    plain, found = welch(x, y).interval, plus4_welch(x, y)
+    assert plain is not None
+    assert found is not None
+    assert 0 < (found.high - found.low) / (plain.high - plain.low) - 1 < longer
+
+
+@pytest.mark.parametrize("call", [plus4_welch, paired_preferences])
+@pytest.mark.parametrize("bad", [[-0.1, 0.5], [0.5, 1.1]])
+def test_what_is_for_preferences_refuses_other_values(call, bad: list[float]) -> None:
+    for x, y in ((bad, [0.5, 0.5]), ([0.5, 0.5], bad)):
+        with pytest.raises(ValueError, match="preferences"):
+            call(x, y)
+
+
+def test_differences_of_preferences_are_within_one() -> None:
+    with pytest.raises(ValueError, match="preferences"):
+        gap_of_differences([0.0, 1.1], [0.0, 0.0])
+
+
+def slow_stretch(own: Interval, wider: Interval) -> tuple[float, float]:
+    if own.low > 0:
+        return own.low, max(own.high, wider.high)
+    if own.high < 0:
+        return min(own.low, wider.low), own.high
+    return min(own.low, wider.low), max(own.high, wider.high)
+
+
+@EXACT
+@given(st.lists(st.tuples(shares, shares), min_size=2, max_size=40))
+def test_stretched_intervals_hold_those_of_the_pseudo_prompts_and_say_what_the_test_says(
+    rows: list[tuple[float, float]],
+) -> None:
+    x, y = np.array(rows).T
+    own, found = paired_t(x, y), paired_preferences(x, y)
+    added = t_interval([*(x - y), 1, -1])
+    assert own.interval is not None
+    assert added is not None
+    assert found._replace(interval=None) == own._replace(interval=None)
+    np.testing.assert_allclose(found.interval, slow_stretch(own.interval, added), atol=1e-12)
+    sides = x - y, (y - x)[: max(2, len(x) // 2)]
+    own, found = welch(*sides), gap_of_differences(*sides)
+    wider = welch(*([*side, 1, -1] for side in sides)).interval
+    assert own.interval is not None
+    assert wider is not None
+    assert found._replace(interval=None) == own._replace(interval=None)
+    np.testing.assert_allclose(found.interval, slow_stretch(own.interval, wider), atol=1e-12)
+
+
+def test_the_p_value_is_below_alpha_exactly_where_the_stretched_interval_excludes_zero() -> None:
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(400):
+        x, y = (rng.random((2, 30)) < [[0.25], [0.08]]).astype(float)
+        for result in (paired_preferences(x, y), paired_preferences(y, x), gap_of_differences(x - y, y[:20] - 0.1)):
+            assert result.interval is not None
+            assert result.p_value is not None
+            excludes = not result.interval.low <= 0 <= result.interval.high
+            assert (result.p_value < 0.05) == excludes
+            seen.add(excludes)
+    assert seen == {True, False}
+
+
+def test_models_that_never_differ_in_the_draw_may_elsewhere() -> None:
+    estimate, interval, p_value, _ = paired_preferences([0.0] * 50, [0.0] * 50)
+    assert (estimate, p_value) == (0.0, 1.0)
+    assert interval == t_interval([0.0] * 50 + [1.0, -1.0])
+
+
+def test_nothing_is_stretched_where_there_is_no_interval() -> None:
+    assert paired_preferences([1.0], [0.5]) == (0.5, None, None, None)
+    assert gap_of_differences([1.0], [0.25, 0.75]) == (0.5, None, None, None)
+    known = Difference(0.5, Interval(0.25, 0.75), 0.01, 3.0)
+    assert stretched(known, None) == known

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pytest
 from benchmarks.coverage import Row, alike_rows, check, gated_rows, set_difference_rows, set_rows
@@ -62,8 +60,13 @@ def test_texts_as_integers_are_counted_as_their_spelling_is() -> None:
         np.testing.assert_array_equal(found.own, spelled.own)
 
 
-@pytest.mark.parametrize("rows", [gated_rows, alike_rows])
+def test_gated_diversity_covers_where_few_outputs_are_valid_and_nearly_all() -> None:
+    # Seen: .940 to 1.000; unguarded .794 to .956.
+    found = check(gated_rows(300, (50, 100)), ("effective per input", "effective across inputs"))
+    assert min(row.other_seen for row in found) < 0.9
+
+
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason="a known limit; see tests/benchmarks/coverage.md")
-def test_fifty_prompts_are_enough_where_few_outputs_count(rows: Callable[..., Iterator[Row]]) -> None:
-    # Seen: .794 to .947 where few outputs are valid, .893 to .900 where most prompts have one answer.
-    check(rows(300, (50,)))
+def test_fifty_prompts_are_enough_where_most_have_one_answer() -> None:
+    # Seen: .890 to .917.
+    check(alike_rows(300, (50,)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from benchmark import cli_judging
+from benchmark import cli_judging, cli_submission
 from benchmark.cli_arguments import (
     Backend,
     BatchSize,
@@ -175,6 +175,8 @@ for command in (
     cli_judging.score,
     cli_judging.compare,
     cli_judging.tournament,
+    cli_submission.submit,
+    cli_submission.validate,
     cli_judging.judge_accuracy,
 ):
     app.command()(command)
@@ -330,10 +332,29 @@ def data_export(
 
 @app.command()
 def leaderboard(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Scored runs, or folders that hold them.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the board.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN…", help="Scored runs, or folders that hold them; default: all submissions."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the board; of submissions: leaderboard/board.")
+    ] = None,
+    submissions: Annotated[Path, typer.Option(metavar="DIR", help="The folder of all submissions.")] = Path(
+        "submissions"
+    ),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail where the board is not what the submissions give.")
+    ] = False,
 ) -> None:
-    """Build tables, the plane and the page from scored runs."""
+    """Build tables, the plane and the page, from scored runs or from all submissions.
+
+    What is new among the submissions is computed first, and kept beside the board.
+    """
+    if not runs:
+        _published_board(submissions, out or Path("leaderboard") / "board", check=check)
+        return
+    if out is None or check:
+        raise UserError("a board of runs needs --out, and only a board of submissions can be checked")
     found = [run for folder in runs for run in _find_runs(folder)]
     scores = []
     with _progress() as bars:
@@ -438,6 +459,30 @@ def _find_runs(folder: Path) -> Iterator[Any]:
     if not found:
         raise UserError("no run in it; `gendiv run` or `gendiv import` makes one", where=folder)
     yield from (Run(path) for path in found)
+
+
+def _published_board(root: Path, out: Path, *, check: bool) -> None:
+    from benchmark.submission.events import log_events
+    from benchmark.submission.published import published
+    from leaderboard.build import render
+
+    kept = out / "scores"
+    with _progress() as bars:
+        rows = published(root, kept, bars.counter("reading"), write=not check)
+    if not rows:
+        raise UserError("no submission; `gendiv submit` makes one", where=root)
+    if not check:
+        _build_board([row.scores for row in rows], out)
+        for event in log_events(root, rows):
+            print(f"{event.event}: {event.submission} ({', '.join([event.tier or 'gone', *event.flags])})")
+        return
+    files = render([row.scores for row in rows])
+    names = {path.name for path in out.iterdir() if path.is_file()}
+    wrong = [name for name in sorted(names | files.keys()) if name not in names or name not in files]
+    wrong += [name for name in sorted(names & files.keys()) if (out / name).read_bytes() != files[name]]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: not what the submissions give; run `gendiv leaderboard`", where=out)
+    print(f"{out}: what the {len(rows)} submissions give")
 
 
 def _build_board(scores: list[Scores], out: Path) -> None:

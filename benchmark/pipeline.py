@@ -185,6 +185,8 @@ def score(
     gates: Sequence[Path] = (),
     nli: str | None = None,
     allow_missing: bool = False,
+    embeddings: bool = True,
+    own: bool = True,
 ) -> Scores:
     """Score a run by a judge's verdicts, or without any, write its ``scores.json`` and return it.
 
@@ -204,6 +206,10 @@ def score(
         Cross-encoder for NLI diversity, a folder or a hub id; what it says is kept in the run's ``nli.jsonl``.
     allow_missing
         Score what there is although samples that were to be judged have no verdict.
+    embeddings
+        False leaves out what needs the sentence encoder, and with it torch.
+    own
+        False leaves out metrics of other packages.
     """
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
@@ -236,8 +242,9 @@ def score(
 
         return advance
 
-    _set_threads(threads)
-    encoder = Encoder(suite.encoder, progress=counted("embedding"))
+    if embeddings:
+        _set_threads(threads)
+    encoder = Encoder(suite.encoder, progress=counted("embedding")) if embeddings else None
     scores = scoring.score(
         manifest,
         suite,
@@ -249,7 +256,7 @@ def score(
         gates=more,
         gate_verdicts={name: scores.verdicts for name, scores in others.items()},
         reports=found.reports,
-        own=own_metrics(),
+        own=own_metrics() if own else (),
         classifier=load_classifier(nli, run.folder / "nli.jsonl", progress=counted("comparing")) if nli else None,
     )
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")

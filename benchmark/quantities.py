@@ -242,7 +242,7 @@ def bounds_of(metric: str, k: int) -> tuple[float, float] | None:
 
 def _natural(doc_id: str) -> tuple[int, int, str]:
     """Sort numbers as numbers: "10" after "9"."""
-    return (0, int(doc_id), "") if doc_id.isdecimal() else (1, 0, doc_id)
+    return (0, int(doc_id), doc_id) if doc_id.isdecimal() else (1, 0, doc_id)
 
 
 def _means(verdicts: NDArray[Any], of: Callable[[Verdict], float]) -> Floats:

@@ -43,6 +43,11 @@ def check_preferences(config: JudgeConfig, pairs: Mapping[Cell, Pair], log: Sequ
         if verdict.preference is None:
             continue
         pair = pairs[verdict.cell]
+        if (verdict.length, verdict.reference_length) != (len(pair.sample.text), len(pair.reference)):
+            raise UserError(
+                f"the verdict on {verdict.cell} says other lengths than its texts have; was the file edited?",
+                where=where,
+            )
         if isinstance(config, ChatConfig):
             expected = _mean(told[verdict.key]) if pair.sample.text != pair.reference else 0.5
         elif isinstance(config, FunctionConfig):

@@ -118,7 +118,7 @@ def test_scoring_again_gives_the_same_bytes(gendiv, run):
         (("sample", "control:constant", "--suite", "pocket", "--temperatures=nan", "--out", "X"), "--temperatures"),
         (("sample", "control:constant", "--suite", "pocket", "--temperatures=-1", "--out", "X"), "--temperatures"),
         (("judge", "X"), "run.json: no such file"),
-        (("score", "X"), "run.json: no such file"),
+        (("score", "X"), "no such file or run folder"),
         (("leaderboard", "X", "--out", "Y"), "no run in it"),
         (("import", "alpaca-eval", "X", "--out", "Y"), "X"),
     ],

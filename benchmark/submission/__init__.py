@@ -1,0 +1,1 @@
+"""Submissions: runs that are published, packed by their makers and believed in nothing."""

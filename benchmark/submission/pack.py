@@ -1,0 +1,118 @@
+"""A scored run → a folder under ``submissions/`` that anybody can check."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmark.errors import UserError
+from benchmark.records import ModelCard
+from benchmark.runs import Run, first_problem, write_record
+from benchmark.submission.reading import MAX_PACKED, plain
+from benchmark.submission.record import FILE, VERSION, PackedFile, Submission, revision_of
+from benchmark.suites import load_suite
+
+
+def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: str | None = None) -> Path:
+    """Pack a scored run.
+
+    Parameters
+    ----------
+    run
+        Scored, whole, of a suite that is sampled here or imported.
+    model
+        ``organisation/name``.
+    root
+        The folder ``submissions``.
+    card
+        Fields of the model card that are said now; the run's own hold otherwise.
+    url
+        Where logs that are over 10 MB when packed will be published: ``<url>/<task>.jsonl.gz`` and so on. They are
+        written beside the submission, into ``<root>/../to-publish``, for the user to put there.
+
+    Returns
+    -------
+    Path
+        The submission's folder. Packing the same run again gives the same bytes.
+
+    Raises
+    ------
+    UserError
+        If the run is not scored, a card says something that it may not, a log is too large and has no ``url``, or a
+        submission is there already: a revision never changes.
+    """
+    scores, manifest = run.scores(), run.manifest()
+    if manifest.shard:
+        raise UserError("a shard is no submission; `gendiv merge` all of them first", where=run.manifest_path)
+    logs = list(scores.inputs_sha256)
+    try:
+        said = ModelCard.model_validate(manifest.card.model_dump() | {k: v for k, v in card.items() if v is not None})
+    except ValidationError as error:
+        raise UserError(f"model card: {plain(first_problem(error))}") from None
+    try:
+        submission = Submission(
+            version=VERSION,
+            model=model,
+            revision=revision_of(manifest.model),
+            manifest=manifest.model_copy(update={"card": said}),
+            files=tuple(_packed(run, log, scores.inputs_sha256[log], url) for log in logs),
+            claims=scores.estimates,
+            claimed_judge=scores.identity.judge,
+        )
+    except ValidationError as error:
+        raise UserError(f"cannot be submitted: {plain(first_problem(error))}", where=run.folder) from None
+    load_suite(manifest.identity.suite)
+    target = root / submission.folder
+    if target.exists():
+        raise UserError("is there, and a revision never changes; remove it if it was never published", where=target)
+    temporary = root / f".packing-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        for file in submission.files:
+            packed = _gzip(run.folder / file.path)
+            place = temporary / f"{file.path}.gz" if file.url is None else _aside(root, submission, file)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(packed)
+        for judge in run.judges():
+            if any(log.endswith(f".{judge}.jsonl") for log in logs):
+                place = temporary / run.judge_path(judge).relative_to(run.folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(run.judge_path(judge), place)
+        write_record(temporary / FILE, submission)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror or error}", where=target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _packed(run: Run, log: str, sha256: str, url: str | None) -> PackedFile:
+    path = run.folder / log
+    size = path.stat().st_size
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError("changed while it was being packed; pack again", where=path)
+    large = len(_gzip(path)) > MAX_PACKED
+    if large and url is None:
+        raise UserError(
+            f"is over {MAX_PACKED // 2**20} MB when packed; give --url, where you will publish it", where=path
+        )
+    place = f"{url.rstrip('/')}/{log}.gz" if large and url else None
+    return PackedFile(path=log, sha256=sha256, bytes=size, url=place)
+
+
+def _aside(root: Path, submission: Submission, file: PackedFile) -> Path:
+    return root.parent / "to-publish" / submission.folder / f"{file.path}.gz"
+
+
+def _gzip(path: Path) -> bytes:
+    """Pack without a name or a time: the same log, the same bytes."""
+    return gzip.compress(path.read_bytes(), compresslevel=9, mtime=0)

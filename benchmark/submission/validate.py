@@ -1,0 +1,185 @@
+"""Is a submission what it says? Everything is computed again from its raw texts and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from benchmark import pipeline
+from benchmark.compare import OF_EMBEDDINGS
+from benchmark.errors import UserError
+from benchmark.judging.config import OracleConfig, read_kept
+from benchmark.judging.judge import load_judge
+from benchmark.judging.runs import Progress, questions
+from benchmark.metrics.catalog import OWN
+from benchmark.opened import open_run
+from benchmark.records import Estimate, Flag, Scores, Verdict
+from benchmark.runs import Run
+from benchmark.submission.anomalies import at_headline, fingerprint, speaks_to_the_judge
+from benchmark.submission.events import FILE as EVENTS
+from benchmark.submission.history import NOTES
+from benchmark.submission.record import FILE, Submission
+from benchmark.submission.unpack import as_run, read_submission
+from benchmark.suites import load_suite
+
+Tier = Literal["imported", "self-reported", "arithmetic checked", "re-judged", "reproduced"]
+"""How far a row is to be believed, from least to most; ranked from ``re-judged`` up."""
+
+TOLERANCE = 1e-9
+"""Of a claim on texts or verdicts."""
+ENCODER_TOLERANCE = 2e-3
+"""Of a claim on embeddings: encoders differ in their last bits between machines."""
+NOT_OURS = (OWN, "nli_")
+"""Beginnings of metrics that need what is not here; no board shows them."""
+
+
+SCHEMA = "schema"
+BESIDE = ("README.md", EVENTS, NOTES, SCHEMA)
+"""What may stand beside submissions."""
+
+
+class Checked(NamedTuple):
+    """A submission that is what it says."""
+
+    folder: Path
+    submission: Submission
+    scores: Scores
+    """As they are here; without metrics of embeddings where only the fast checks were made."""
+    tier: Tier
+    flags: tuple[Flag, ...]
+    """Anomalies of the texts; those of its scores are in ``scores``."""
+    fingerprint: dict[str, str]
+    """See `benchmark.submission.anomalies`."""
+
+
+def find(path: Path) -> list[tuple[Path, Path]]:
+    """Find the submissions at a path: (folder, the folder ``submissions`` that it lies in), sorted.
+
+    Raises
+    ------
+    UserError
+        If there is nothing at the path, or a folder within ``submissions`` is none.
+    """
+    path = path.resolve()
+    if not path.is_dir():
+        raise UserError("no such folder", where=path)
+    if (path / FILE).exists():
+        return [(path, path.parents[2])]
+    found = [(folder, path) for folder in sorted(path.glob("*/*/*")) if folder.parent.parent.name != SCHEMA]
+    for entry in sorted(path.iterdir()):
+        if entry.name not in BESIDE and not any(entry in folder.parents for folder, _ in found):
+            raise UserError("is no submission, <org>__<model>/<revision>/<suite>; remove it", where=entry)
+    return found
+
+
+def validate(folder: Path, root: Path, *, fast: bool = False, progress: Progress = lambda *_: None) -> Checked:
+    """Check one submission.
+
+    Parameters
+    ----------
+    folder
+        The submission's.
+    root
+        The folder ``submissions`` that it lies in.
+    fast
+        Leave out the sentence encoder and the judges: form, grid, hashes, and what texts and verdicts alone give.
+    progress
+        See `benchmark.judging.runs.Progress`.
+
+    Raises
+    ------
+    UserError
+        Names the first thing that is not as it says, and the file.
+    """
+    submission = read_submission(folder, root)
+    suite = load_suite(submission.manifest.identity.suite)
+    with as_run(submission, folder) as run:
+        scores = pipeline.score(run, progress, judge=submission.claimed_judge, embeddings=not fast, own=False)
+        if scores.identity.judge != submission.claimed_judge:
+            raise UserError(
+                f"claimed_judge: {submission.claimed_judge!r}, and scored by {scores.identity.judge!r}", where=folder
+            )
+        check_claims(submission.claims, scores.estimates, fast=fast, where=folder)
+        tier: Tier = "self-reported" if fast else "arithmetic checked"
+        if suite.imported:
+            tier = "imported"
+        elif not fast and submission.claimed_judge and judged_again(run, submission.claimed_judge, folder):
+            tier = "re-judged"
+        outputs = at_headline({entry.task: run.samples(entry.task) for entry in suite.tasks})
+        spoken = speaks_to_the_judge([sample.text for sample in outputs])
+    return Checked(folder, submission, scores, tier, (spoken,) if spoken else (), fingerprint(outputs))
+
+
+def check_claims(claims: Sequence[Estimate], found: Iterable[Estimate], *, fast: bool, where: Path) -> None:
+    """Compare what a submitter claims with what was computed here.
+
+    Raises
+    ------
+    UserError
+        For a number that is claimed and is another here, one that is claimed and is not here, or one that is here
+        and not claimed: nothing may be left out.
+    """
+    claimed = _by_cell((claim for claim in claims if not claim.metric.startswith(NOT_OURS)), where)
+    here = _by_cell(found, where)
+    for cell, claim in claimed.items():
+        embedded = claim.metric.startswith(OF_EMBEDDINGS)
+        if embedded and fast:
+            continue
+        name = f"{claim.metric} of {claim.task or 'the gap'} at T = {claim.temperature:g}"
+        if cell not in here:
+            raise UserError(f"claims {name}, which its texts and verdicts do not give", where=where)
+        ours = here[cell]
+        for part in ("value", "low", "high"):
+            mine, theirs = getattr(ours, part), getattr(claim, part)
+            room = ENCODER_TOLERANCE * max(1.0, abs(mine)) if embedded else TOLERANCE
+            if abs(mine - theirs) > room:
+                raise UserError(f"claims {part} {theirs!r} for {name}; here it is {mine!r}", where=where)
+        if (ours.n, ours.method) != (claim.n, claim.method):
+            raise UserError(
+                f"claims n = {claim.n} by {claim.method} for {name}; here {ours.n} by {ours.method}", where=where
+            )
+    for cell, ours in here.items():
+        if cell not in claimed:
+            raise UserError(
+                f"claims nothing for {ours.metric} of {ours.task or 'the gap'} at T = {ours.temperature:g}; "
+                "pack the run again",
+                where=where,
+            )
+
+
+def _by_cell(estimates: Iterable[Estimate], where: Path) -> dict[tuple[str, str, str, float], Estimate]:
+    found: dict[tuple[str, str, str, float], Estimate] = {}
+    for estimate in estimates:
+        cell = (estimate.metric, estimate.task, estimate.role, estimate.temperature)
+        if cell in found:
+            raise UserError(f"claims {cell[0]} of {cell[1]} twice", where=where)
+        found[cell] = estimate
+    return found
+
+
+def judged_again(run: Run, judge: str, where: Path) -> bool:
+    """Ask a judge that needs no key and no weights once more; whether there is such a one.
+
+    Raises
+    ------
+    UserError
+        If it says another thing than the submission's verdicts do.
+    """
+    config = read_kept(run.judge_path(judge))
+    if not isinstance(config, OracleConfig):
+        return False
+    opened = open_run(run)
+    asker = load_judge(config)
+    for question in questions(opened, config):
+        told: dict[str, Verdict] = {}
+        asker.judge(list(question.pairs.values()), lambda found, told=told: told.update({v.key: v for v in found}))  # type: ignore[misc]
+        for verdict in question.verdicts():
+            again = told[question.pairs[verdict.cell].key]
+            if (verdict.preference, verdict.score) != (again.preference, again.score):
+                raise UserError(
+                    f"verdicts/{question.task}.{judge}.jsonl says {verdict.preference} of {verdict.cell}; the judge "
+                    f"says {again.preference}",
+                    where=where,
+                )
+    return True

@@ -1,0 +1,213 @@
+"""What is packed validates; what claims more, or less, or other verdicts than its judge's, is refused by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny_submissions import MODEL, SAMPLES, VERDICTS, make_submission
+
+from benchmark import cli, pipeline
+from benchmark.errors import UserError
+from benchmark.runs import Run
+from benchmark.submission.history import NOTES, check_history
+from benchmark.submission.pack import pack
+from benchmark.submission.validate import ENCODER_TOLERANCE, check_claims, judged_again, validate
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("submission")
+    return make_submission(folder), Run(folder / "run")
+
+
+@pytest.fixture
+def tiny(made, tmp_path):
+    return made[0].copy(tmp_path / "submissions")
+
+
+def test_what_is_packed_is_what_it_says(made, tiny):
+    run = made[1]
+    checked = validate(tiny.folder, tiny.root, fast=True)
+    assert checked.tier == "self-reported"
+    assert list(checked.scores.estimates) == list(run.scores().estimates)
+    assert checked.submission.manifest.card.family == "random"
+    assert {file.path for file in checked.submission.files} == set(run.scores().inputs_sha256)
+    for file in checked.submission.files:
+        assert tiny.data(file.path) == (run.folder / file.path).read_bytes()
+
+
+def test_packing_again_gives_the_same_bytes_and_never_overwrites(made, tmp_path):
+    first, run = made
+    card = {"licence": "Apache-2.0", "family": "random", "training_seed": 0, "note": "a floor"}
+    root = tmp_path / "again"
+    root.mkdir()
+    folder = pack(run, MODEL, root, card)
+    for path in sorted(first.folder.rglob("*")):
+        if path.is_file():
+            assert (folder / path.relative_to(first.folder)).read_bytes() == path.read_bytes()
+    with pytest.raises(UserError, match="a revision never changes"):
+        pack(run, MODEL, root, card)
+    assert not list(root.glob(".*"))
+
+
+@pytest.mark.parametrize("part", ["value", "low", "high", "n", "method"])
+def test_a_claim_that_is_not_what_the_texts_give_is_refused(tiny, part):
+    fields = tiny.fields()
+    claim = next(c for c in fields["claims"] if c["metric"] == "ead_per_input")
+    if part == "method":
+        claim["method"] = next(iter(set(claim["intervals"]) - {claim["method"]}))
+    elif part == "n":
+        claim["n"] += 1
+    else:
+        claim[part] += -1e-6 if part == "low" else 1e-6
+    tiny.write(fields)
+    with pytest.raises(UserError, match=r"claims .* for ead_per_input of gendiv_pocket_id"):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
+def test_a_claim_that_is_left_out_or_given_twice_or_made_up_is_refused(tiny):
+    fields = tiny.fields()
+    whole = fields["claims"]
+    tiny.write(fields | {"claims": whole[1:]})
+    with pytest.raises(UserError, match="claims nothing for"):
+        validate(tiny.folder, tiny.root, fast=True)
+    tiny.write(fields | {"claims": [*whole, whole[0]]})
+    with pytest.raises(UserError, match="twice"):
+        validate(tiny.folder, tiny.root, fast=True)
+    tiny.write(fields | {"claims": [*whole, whole[0] | {"metric": "made_up"}]})
+    with pytest.raises(UserError, match=r"claims made_up of .* which its texts and verdicts do not give"):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
+def test_claims_on_embeddings_have_more_room(made):
+    estimates = [e.model_copy(update={"metric": "sbert_per_input"}) for e in made[1].scores().estimates[:1]]
+    for shift, refused in ((0.5 * ENCODER_TOLERANCE, False), (2 * ENCODER_TOLERANCE, True)):
+        claims = [e.model_copy(update={"value": e.value + shift}) for e in estimates]
+        if refused:
+            with pytest.raises(UserError, match="claims value"):
+                check_claims(claims, estimates, fast=False, where=made[0].folder)
+        else:
+            check_claims(claims, estimates, fast=False, where=made[0].folder)
+
+
+def test_a_text_that_was_changed_moves_the_scores_and_is_refused(tiny):
+    log = tiny.log(SAMPLES)
+    log[0]["text"] += " garden"
+    tiny.seal(SAMPLES, log)
+    with pytest.raises(UserError):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
+def test_verdicts_that_the_judge_does_not_give_are_refused_when_it_is_asked_again(made, tmp_path):
+    def forge(run):
+        """Have every sample win: scores, preferences and claims agree with each other."""
+        pipeline.judge(run)
+        for path in run.folder.glob("verdicts/*.jsonl"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            for row in rows:
+                row |= {"preference": 1.0, "score": 1.0, "reference_score": 0.5}
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    tiny = make_submission(tmp_path / "forged", spoil=forge)
+    validate(tiny.folder, tiny.root, fast=True)  # its arithmetic is right
+    run = Run(tmp_path / "forged" / "run")
+    with pytest.raises(UserError, match=r"verdicts/gendiv_pocket_\w+\.oracle\.jsonl says 1\.0 of .*; the judge says"):
+        judged_again(run, "oracle", tiny.folder)
+
+
+def test_an_honest_oracle_judges_the_same_again(made):
+    assert judged_again(made[1], "oracle", made[0].folder)
+
+
+def gendiv(monkeypatch, capfd, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gendiv", *map(str, arguments)])
+    try:
+        cli.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code or 0
+    return status, capfd.readouterr()
+
+
+def test_the_commands_pack_check_and_say_how_to_publish(made, tmp_path, monkeypatch, capfd):
+    root = tmp_path / "submissions"
+    root.mkdir()
+    status, printed = gendiv(
+        monkeypatch, capfd, "submit", made[1].folder, "--as", "org/model", "--licence", "Apache-2.0",
+        "--submissions", root,
+    )  # fmt: skip
+    assert not status, printed.err
+    assert "git push" in printed.out
+    status, printed = gendiv(monkeypatch, capfd, "validate", "--fast", root)
+    assert not status
+    assert "org__model" in printed.out
+    [log] = root.glob(f"*/*/*/{VERDICTS}.gz")
+    log.write_bytes(log.read_bytes()[:-9])
+    status, printed = gendiv(monkeypatch, capfd, "validate", "--fast", root)
+    assert status
+    assert "1 of 1 submissions are not what they say" in printed.err
+
+
+def git(folder, *arguments):
+    name = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", "-C", str(folder), *name, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tiny, tmp_path):
+    """A repository whose first commit holds one submission, and a branch beside it."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    git(tmp_path, "checkout", "-qb", "branch")
+    return tiny, tmp_path
+
+
+def test_new_submissions_are_named_and_what_others_added_meanwhile_is_not_ours(repository):
+    tiny, folder = repository
+    other = tiny.root / "org__new" / "abc" / "pocket@v1" / "submission.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "two")
+    git(folder, "checkout", "-q", "main")
+    (tiny.root / "README.md").write_text("more")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "three")
+    git(folder, "checkout", "-q", "branch")
+    assert check_history(tiny.root, "main") == ["org__new/abc/pocket@v1"]
+
+
+@pytest.mark.parametrize("change", ["edit", "remove", "add"])
+def test_a_published_revision_never_changes(repository, change):
+    tiny, folder = repository
+    if change == "edit":
+        tiny.write(tiny.fields() | {"claims": []})
+    elif change == "remove":
+        tiny.record.unlink()
+    else:
+        (tiny.folder / "more.txt").write_text("x")
+    git(folder, "add", "-A", ".")
+    git(folder, "commit", "-qm", "two")
+    with pytest.raises(UserError, match=r"a (published )?revision never"):
+        check_history(tiny.root, "main")
+
+
+def test_a_row_leaves_by_a_maintainers_note_that_names_it(repository):
+    tiny, folder = repository
+    where = tiny.folder.relative_to(tiny.root).as_posix()
+    for path in sorted(tiny.folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    note = {"submission": where, "decision": "removed", "reason": "withdrawn by its makers", "by": "a maintainer"}
+    (tiny.root / NOTES).write_text(json.dumps([note | {"submission": "another/one/pocket@v1"}]))
+    git(folder, "add", "-A", ".")
+    git(folder, "commit", "-qm", "two")
+    with pytest.raises(UserError, match="have a maintainer name"):
+        check_history(tiny.root, "main")
+    (tiny.root / NOTES).write_text(json.dumps([note]))
+    git(folder, "add", "-A", ".")
+    git(folder, "commit", "-qm", "three")
+    assert check_history(tiny.root, "main") == []

@@ -169,7 +169,7 @@ def columns(
         counts = counts_of(repeated)
         means |= {
             "ead_per_input": ead.per_input(counts),
-            "ead_rlfh_per_input": ead.per_input(counts_rlfh, short="zero"),
+            "ead_rlfh_per_input": ead.published_per_input(counts_rlfh),
             "distinct_per_input": distinct_n.per_input(counts),
             "self_bleu_per_input": self_bleu.per_input(repeated),
             "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
@@ -195,7 +195,7 @@ def columns(
         counts = counts_of(repeated)
         sets = {
             "ead_across_input": over_slots(*ead.across_input(counts)),
-            "ead_rlfh_across_input": over_slots(*ead.across_input(counts_rlfh, short="zero")),
+            "ead_rlfh_across_input": over_slots(*ead.published_across_input(counts_rlfh)),
             "distinct_across_input": over_slots(*distinct_n.across_input(counts)),
             "self_bleu_across_input": over_slots(*self_bleu.across_input(repeated)),
             "ngram_cosine_across_input": over_slots(*ngram_cosine.across_input(repeated)),

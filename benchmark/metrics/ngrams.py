@@ -21,7 +21,6 @@ from benchmark.metrics.tokenise import Ints, Tokens, tokens
 __all__ = ["MAX_N", "Counts", "Ints", "Tokens", "count", "count_sets", "counts_of", "tokens"]
 
 
-
 @dataclass(frozen=True)
 class Counts:
     """N-gram counts of sets of texts; column ``n-1`` is about n-grams.

@@ -173,7 +173,7 @@ def test_every_quantity_equals_its_slow_recomputation(world, task, temperature):
         1e-6,
     )
     raw = count_sets([[s.text for s in g] for g in groups], "rlfh")
-    check("ead_rlfh_per_input", ead.per_input(raw, short="zero").tolist())
+    check("ead_rlfh_per_input", ead.published_per_input(raw).tolist())
     pairs = [
         [
             np.clip(distances([groups[i][slot].text, groups[j][slot].text])[0], 0, 1)

@@ -44,7 +44,7 @@ def corpus() -> list[list[str]]:
 
 def fast(sets: list[list[str]], tokeniser: str) -> tuple[np.ndarray, np.ndarray]:
     counts = ngrams.count_sets(sets, tokeniser)
-    return ead.per_input(counts, short="zero"), distinct_n.per_input(counts, short="zero")
+    return ead.published_per_input(counts), distinct_n.per_input(counts, short="zero")
 
 
 def published(sets: list[list[str]], tokeniser: str) -> tuple[np.ndarray, np.ndarray]:

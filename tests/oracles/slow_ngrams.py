@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 Split = Callable[[str], list[str]]
 
@@ -25,6 +26,13 @@ def ead_n(texts: Sequence[str], split: Split, n: int, vocabulary: int = 50257) -
     if total == 0:
         return 0.0
     return distinct / (vocabulary * (1 - ((vocabulary - 1) / vocabulary) ** total))
+
+
+def exact_ead_n(texts: Sequence[str], split: Split, n: int, vocabulary: int) -> Fraction:
+    """Of the default form, in fractions: n-grams are drawn from as many as the vocabulary makes of n words."""
+    distinct, total = counts(texts, split, n)
+    space = Fraction(vocabulary) ** n
+    return distinct / (space * (1 - (1 - 1 / space) ** total))
 
 
 def distinct_n(texts: Sequence[str], split: Split, n: int) -> float:

@@ -113,8 +113,8 @@ def nli_of(form: nli.Form) -> tuple[Callable[[Sequence[str]], float], Callable[[
 OF_TEXTS: dict[str, Callable[[Sequence[str]], float]] = {
     "ead_per_input": lambda texts: float(ead.per_input(count_sets([texts]))[0]),
     "ead_across_input": lambda texts: float(ead.across_input(count_sets([texts]))[0][0]),
-    "ead_rlfh_per_input": lambda texts: float(ead.per_input(count_sets([texts], "rlfh"), short="zero")[0]),
-    "ead_rlfh_across_input": lambda texts: float(ead.across_input(count_sets([texts], "rlfh"), short="zero")[0][0]),
+    "ead_rlfh_per_input": lambda texts: float(ead.published_per_input(count_sets([texts], "rlfh"))[0]),
+    "ead_rlfh_across_input": lambda texts: float(ead.published_across_input(count_sets([texts], "rlfh"))[0][0]),
     "distinct_per_input": lambda texts: float(distinct_n.per_input(count_sets([texts]))[0]),
     "distinct_across_input": lambda texts: float(distinct_n.across_input(count_sets([texts]))[0][0]),
     "self_bleu_per_input": lambda texts: float(self_bleu.per_input(repeats_of([texts]))[0]),
@@ -178,6 +178,11 @@ def test_floor_and_ceiling_are_what_the_functions_give(metric_id: str) -> None:
         expected = eval(expression, {"k": k, "n": k, "d": k, "min": min})
         tolerance = {"rel": 0.01} if text.startswith("≈") else {"abs": 1e-12}
         assert found == pytest.approx(expected, **tolerance)
+
+
+def test_the_range_of_ead_ends_at_the_bound_of_its_formula() -> None:
+    for which in ("per_input", "across_input"):
+        assert eval(METRICS[f"ead_{which}"].range) == [0, pytest.approx(1 / (1 - 1 / np.e), abs=0.005)]
 
 
 def test_distinct_n_of_identical_texts_is_below_the_floor_where_they_repeat_themselves() -> None:

@@ -11,6 +11,9 @@ EAD and distinct-n
     texts are not joined, so their order cannot make n-grams: test_ngrams::test_ngrams_do_not_cross_texts
     D of a pool is at most the sum of its parts' D: test_ead::test_pooling_never_adds_kinds
     V to infinity gives distinct-n: test_ead::test_a_large_vocabulary_gives_distinct_n
+    so does n, as V^n grows: test_ead::test_from_two_words_on_the_default_is_distinct_n_to_five_digits
+    EAD rises with D and falls with C and with V: test_ead::test_ead_rises_with_kinds_and_falls_with_number_and_space
+    EAD is below 1 / (1 - 1/e) where D is at most S: test_ead::test_ead_is_bounded_where_kinds_fit_into_the_space
     any Unicode gives a finite value: test_ead::test_any_unicode_gives_a_finite_value_or_missing
 n-gram cosine
     order of texts, names of words: test_ngram_cosine::test_order_of_texts_and_names_of_words_do_not_matter
@@ -89,10 +92,11 @@ def test_different_ngrams_are_some_of_all_and_bound_ead(sets: list[list[str]], v
     counts = ngrams.count_sets(sets)
     assert (counts.distinct <= counts.total).all()
     assert (counts.distinct >= (counts.total > 0)).all()
-    most = ead.ead_from_counts(counts.total, counts.total, vocabulary=vocabulary)
-    found = ead.per_input(counts, vocabulary=vocabulary)
-    assert (np.isnan(found) == np.isnan(most)).all()
-    assert (np.nan_to_num(found) <= np.nan_to_num(most) + 1e-12).all()
+    for space in (vocabulary, float(vocabulary) ** np.arange(1, 6)):
+        most = ead.ead_from_counts(counts.total, counts.total, space)
+        found = ead.ead_from_counts(counts.distinct, counts.total, space)
+        assert (np.isnan(found) == np.isnan(most)).all()
+        assert (np.nan_to_num(found) <= np.nan_to_num(most) + 1e-12).all()
 
 
 @FIXED

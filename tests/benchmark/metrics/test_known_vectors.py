@@ -55,24 +55,54 @@ def test_ead_distinct_n_and_cosine_of_the_published_code(vector: str) -> None:
     counts = ngrams.count_sets([texts], "rlfh")
     assert counts.distinct[0].tolist() == distinct
     assert counts.total[0].tolist() == total
-    assert ead.per_input(counts, short="zero") == pytest.approx([expected_ead], abs=1e-12)
+    assert ead.published_per_input(counts) == pytest.approx([expected_ead], abs=1e-12)
     assert distinct_n.per_input(counts, short="zero") == pytest.approx([expected_distinct], abs=1e-12)
     cosine = ngram_cosine.per_input(repeats_of([texts], "rlfh"), orders=(3,), short="zero")
     assert cosine == pytest.approx([expected_cosine], abs=1e-15, nan_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("text", "vocabulary", "expected"),
+    ("texts", "vocabulary", "n_max", "expected"),
     [
-        ("a b a c", 4, Fraction(192, 175)),
-        ("a b a c", 2, Fraction(8, 5)),
-        ("a b c d e f g h", 4, Fraction(131072, 58975)),
-        ("a", 1, Fraction(1)),
+        (["a b a c"], 4, 1, Fraction(192, 175)),
+        (["a b a c"], 2, 1, Fraction(8, 5)),
+        (["a b c d e f g h"], 4, 1, Fraction(131072, 58975)),
+        (["a"], 1, 1, Fraction(1)),
+        # By hand. n = 1: D = 2, C = 3, S = 2, E = 2 (1 - 1/8) = 7/4. n = 2: D = C = 2, S = 4, E = 4 (1 - 9/16) = 7/4.
+        (["a b a"], 2, 2, Fraction(8, 7)),
+        # n = 3: D = C = 1, which is expected of any S.
+        (["a b a"], 2, 3, Fraction(23, 21)),
+        # Two alike, n = 1: 3 of 6, S = 2, E = 63/32. n = 2: 2 of 4, S = 4, E = 175/64. n = 3: 1 of 2, S = 8, E = 15/8.
+        (["a b c"] * 2, 2, 3, (Fraction(96, 63) + Fraction(128, 175) + Fraction(8, 15)) / 3),
+        # n = 1: 2 of 8, S = 2, E = 255/128. n = 2: each of S = 4 once, E = 4 (1 - 81/256) = 175/64.
+        (["a a", "b b", "a b", "b a"], 2, 2, (Fraction(256, 255) + Fraction(256, 175)) / 2),
     ],
 )
-def test_ead_of_single_words_in_exact_fractions(text: str, vocabulary: int, expected: Fraction) -> None:
-    counts = ngrams.count_sets([[text]], n_max=1)
+def test_ead_in_exact_fractions(texts: list[str], vocabulary: int, n_max: int, expected: Fraction) -> None:
+    counts = ngrams.count_sets([texts], n_max=n_max)
     assert float(ead.per_input(counts, vocabulary=vocabulary)[0]) == pytest.approx(float(expected), rel=1e-15)
+
+
+# The same texts by the default: S = V^n, tokeniser `words`, orders without n-grams left out; exact fractions, rounded.
+BY_DEFAULT = {
+    "A": 0.500008291010,
+    "B": 1.000016582021,
+    "C": 0.741082621663,
+    "D": 1,
+    "E": 1.000004974481,
+    "F": MISSING,
+    "G": 0.290001658214,
+    "H": 0.500008291010,
+    "I": 0.500008291010,
+    "J": 1.000009949252,
+    "K": 0.500008291010,
+}
+
+
+@pytest.mark.parametrize("vector", BY_DEFAULT)
+def test_ead_of_the_same_texts_by_default(vector: str) -> None:
+    counts = ngrams.count_sets([LEXICAL[vector][0]])
+    assert ead.per_input(counts) == pytest.approx([BY_DEFAULT[vector]], abs=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize(

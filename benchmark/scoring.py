@@ -118,7 +118,7 @@ def score(
     UserError
         If a verdict has no sample, or a run that was judged has a task with references and no verdict at all.
     """
-    texts = sorted({sample.text for group in samples.values() for sample in group})
+    texts = sorted({sample.text for group in samples.values() for sample in group}) if encoder else []
     embeddings = encoder.encode(texts) if encoder else None
     place = {text: number for number, text in enumerate(texts)}
     found: list[Column] = []

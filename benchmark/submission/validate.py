@@ -94,6 +94,9 @@ def validate(folder: Path, root: Path, *, fast: bool = False, progress: Progress
     """
     submission = read_submission(folder, root)
     suite = load_suite(submission.manifest.identity.suite)
+    manifest = submission.manifest
+    if manifest.kind != "model" and not manifest.model.id.startswith("control:"):
+        raise UserError(f"manifest.kind: {manifest.model.id!r} is no control, and no {manifest.kind}", where=folder)
     with as_run(submission, folder) as run:
         scores = pipeline.score(run, progress, judge=submission.claimed_judge, embeddings=not fast, own=False)
         if scores.identity.judge != submission.claimed_judge:

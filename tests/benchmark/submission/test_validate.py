@@ -82,6 +82,14 @@ def test_a_claim_that_is_left_out_or_given_twice_or_made_up_is_refused(tiny):
         validate(tiny.folder, tiny.root, fast=True)
 
 
+def test_only_a_control_is_a_floor_or_a_ceiling(tiny):
+    fields = tiny.fields()
+    fields["manifest"]["model"]["id"] = "somebody's"
+    tiny.write(fields)
+    with pytest.raises(UserError, match=r"manifest\.kind: \"somebody's\" is no control, and no floor"):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
 def test_claims_on_embeddings_have_more_room(made):
     estimates = [e.model_copy(update={"metric": "sbert_per_input"}) for e in made[1].scores().estimates[:1]]
     for shift, refused in ((0.5 * ENCODER_TOLERANCE, False), (2 * ENCODER_TOLERANCE, True)):

@@ -83,13 +83,26 @@ def validate(
         bool, typer.Option("--fast", help="Form, grid, hashes and metrics of texts alone; no encoder, no judge.")
     ] = False,
     since: Annotated[
-        str | None, typer.Option(metavar="REF", help="Also refuse changes to what was published at this commit.")
+        str | None,
+        typer.Option(
+            metavar="REF", help="Check what is new since then, and refuse changes to what was published."
+        ),
     ] = None,
+    comment: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write what a pull request is told of the new rows, in Markdown; with --since."
+        ),
+    ] = None,
+    board: Annotated[Path, typer.Option(metavar="DIR", help="The board that the new rows are set beside.")] = Path(
+        "leaderboard/board"
+    ),
     data_root: DataRoot = None,
 ) -> None:
     """Check submissions: every score is computed again from the raw texts and verdicts."""
     from benchmark import pipeline
     from benchmark.progress import Bars
+    from benchmark.runs import write_atomically
     from benchmark.submission.history import check_history
     from benchmark.submission.limits import validate_fast
     from benchmark.submission.validate import find
@@ -99,9 +112,13 @@ def validate(
     rows: list[tuple[str, str, str]] = []
     refused = 0
     found = [place for path in paths or [Path("submissions")] for place in find(path)]
+    new: dict[Path, list[str]] = {}
     if since:
-        for root in sorted({root for _, root in found}):
-            check_history(root, since)
+        new = {root: check_history(root, since) for root in sorted({root for _, root in found})}
+        # What was published before is what it was.
+        found = [(folder, root) for folder, root in found if folder.relative_to(root).as_posix() in new[root]]
+    if comment and (not since or fast):
+        raise UserError("--comment needs --since, which tells what is new, and the full checks")
     with Bars() as bars:
         for folder, root in found:
             name = folder.relative_to(root).as_posix()
@@ -121,3 +138,16 @@ def validate(
     print_table(f"{len(found)} submissions", ("submission", "tier", "flags"), rows)
     if refused:
         raise UserError(f"{refused} of {len(found)} submissions are not what they say")
+    if comment:
+        texts = [text for root, names in new.items() for text in _comments(root, set(names), board)]
+        write_atomically(comment, "\n".join(texts) or "No new submission.\n")
+        print(f"wrote {comment}")
+
+
+def _comments(root: Path, names: set[str], board: Path) -> list[str]:
+    from benchmark.submission.published import published
+    from leaderboard.comment import comment
+
+    rows = published(root, board / "scores")
+    scores = [row.scores for row in rows]
+    return [comment(row.scores.name, row.scores.identity.suite, scores) for row in rows if row.folder in names]

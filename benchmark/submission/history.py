@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from benchmark.errors import UserError
 from benchmark.records import Name, Record
 from benchmark.runs import first_problem
+from benchmark.submission.events import FILE as EVENTS
 from benchmark.submission.record import FILE
 
 NOTES = "NOTES.yaml"
@@ -64,7 +65,8 @@ def check_history(root: Path, base: str) -> list[str]:
     Raises
     ------
     UserError
-        For a file of a published submission that was changed, or removed without a maintainer's note that names it.
+        For a file of a published submission that was changed, or removed without a maintainer's note that names it;
+        and for a log of events that was not only appended to.
     """
     parted = _git(root, "merge-base", base, "HEAD").strip()
     lines = _git(root, "diff", "--name-status", "--no-renames", "-z", parted, "HEAD", "--", ".").split("\0")
@@ -73,6 +75,10 @@ def check_history(root: Path, base: str) -> list[str]:
     added = set()
     for status, name in zip(lines[0::2], lines[1::2], strict=False):
         parts = PurePosixPath(name.removeprefix(prefix)).parts
+        if parts == (EVENTS,) and status != "A":
+            before = _git(root, "show", f"{parted}:{name}")
+            if not (root / EVENTS).exists() or not (root / EVENTS).read_text(encoding="utf-8").startswith(before):
+                raise UserError("is only ever appended to; restore it from git", where=root / EVENTS)
         if len(parts) < 4:
             continue  # no file of a submission
         folder = "/".join(parts[:3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -202,6 +203,47 @@ def test_a_published_revision_never_changes(repository, change):
     git(folder, "commit", "-qm", "two")
     with pytest.raises(UserError, match=r"a (published )?revision never"):
         check_history(tiny.root, "main")
+
+
+def test_the_log_of_events_is_only_appended_to(repository):
+    tiny, folder = repository
+    log = tiny.root / "EVENTS.jsonl"
+
+    def commit(text):
+        log.write_text(text)
+        git(folder, "add", "-A", ".")
+        git(folder, "commit", "-qm", "events")
+
+    git(folder, "checkout", "-q", "main")
+    commit("one\n")
+    git(folder, "checkout", "-q", "-B", "branch")
+    commit("one\ntwo\n")
+    assert check_history(tiny.root, "main") == []
+    commit("two\n")
+    with pytest.raises(UserError, match="only ever appended to"):
+        check_history(tiny.root, "main")
+
+
+def test_the_commands_of_a_pull_request_write_its_comment(repository, made, monkeypatch, capfd):
+    tiny, folder = repository
+    monkeypatch.chdir(folder)
+    pipeline.score(made[1])
+    pack(made[1], "org/second", tiny.root, {"licence": "Apache-2.0"})
+    git(folder, "add", "-A", ".")
+    git(folder, "commit", "-qm", "submit")
+    asked = ("validate", tiny.root, "--since", "main")
+    assert "--comment needs --since" in gendiv(monkeypatch, capfd, "validate", tiny.root, "--comment", "c.md")[1].err
+    git(folder, "rm", "-rq", "--cached", str(tiny.folder))
+    shutil.rmtree(tiny.root / "me__random")
+    note = {"submission": "me__random/1/pocket@v1", "decision": "removed", "reason": "made for tests", "by": "us"}
+    (tiny.root / NOTES).write_text(json.dumps([note]))
+    git(folder, "add", "-A", ".")
+    git(folder, "commit", "-qm", "remove")
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--comment", "c.md")
+    assert not status, printed.out + printed.err
+    text = (folder / "c.md").read_text()
+    assert text.startswith("### org/second on Pocket summaries")
+    assert "A floor: drawn apart and never ranked." in text
 
 
 def test_a_row_leaves_by_a_maintainers_note_that_names_it(repository):

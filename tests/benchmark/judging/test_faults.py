@@ -296,11 +296,12 @@ def test_half_an_answer_is_kept_and_only_the_other_half_asked(tmp_path):
 # --- a real process -------------------------------------------------------------------------------------------------
 
 PROCESS = """
-import sys
+import signal, sys
 from pathlib import Path
 from judge_server import chat_config, chat_pairs
 from benchmark.judging.chat import ChatJudge, Pace
 from benchmark.judging.judge import judge_pairs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born deaf to it
 config = chat_config()
 judge = ChatJudge(config, base_url=sys.argv[1], concurrency=8, pace=Pace(batch=8, batch_seconds=0.02))
 judge_pairs(judge, chat_pairs(config, 120), Path(sys.argv[2]))

@@ -124,7 +124,8 @@ def main() -> None:
     title, _, rest = (__doc__ or "").partition("\n")
     print(f"# {title.rstrip('.')}\n{rest.rstrip()}\n")
     print(
-        f"{platform.machine()}; Python {platform.python_version()}, numpy {np.__version__}; one process, imports apart."
+        f"{platform.machine()}; Python {platform.python_version()}, numpy {np.__version__}; one process, its\n"
+        "arrays on one thread, imports apart."
     )
     print(f"{MODELS} submissions × {len(SUITES) * len(TASKS)} tasks × {len(values) // 6} metrics.\n")
     print("| part | wall s | processor s |\n|---|---|---|")

@@ -84,9 +84,7 @@ def validate(
     ] = False,
     since: Annotated[
         str | None,
-        typer.Option(
-            metavar="REF", help="Check what is new since then, and refuse changes to what was published."
-        ),
+        typer.Option(metavar="REF", help="Check what is new since then, and refuse changes to what was published."),
     ] = None,
     comment: Annotated[
         Path | None,

@@ -122,7 +122,8 @@ def score(
     if not run.exists():
         raise UserError("no such file or run folder", where=run)
     if run.is_file():
-        given = {"--judge": judge, "--gate": gate, "--allow-missing": allow_missing, "--data-root": data_root}
+        # Not --data-root: it may come from the environment, and texts have no use for it.
+        given = {"--judge": judge, "--gate": gate, "--allow-missing": allow_missing}
         if strange := [option for option, value in given.items() if value]:
             raise UserError(f"{strange[0]} is for a run; texts of a file have no suite", where=run)
         print_texts(run, threads, wanted, nli)

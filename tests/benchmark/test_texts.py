@@ -162,6 +162,7 @@ def test_the_first_command_of_the_readme_prints_a_table(tmp_path, monkeypatch, c
     [lines] = re.findall(
         r"cat > texts\.jsonl <<'END'\n(.*?)END\n\.venv/bin/gendiv score texts\.jsonl", readme, re.DOTALL
     )
+    monkeypatch.setenv("GENDIV_DATA", str(tmp_path))  # as whoever works with local data has it
     status, printed = told(capsys, monkeypatch, written(tmp_path, lines))
     assert not status
     for metric in ("ead_per_input", "sbert_per_input", "vendi_across_input"):

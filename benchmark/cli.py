@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from benchmark import cli_judging, cli_submission
+from benchmark import cli_judging, cli_leaderboard, cli_rejudge, cli_submission
 from benchmark.cli_arguments import (
     Backend,
     BatchSize,
@@ -35,11 +35,8 @@ from benchmark.errors import UserError
 from benchmark.terminal import print_scores, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from benchmark.pipeline import SampleOptions
     from benchmark.progress import Bars
-    from benchmark.records import Scores
 
 INTERRUPTED = 130
 
@@ -81,7 +78,7 @@ def demo(
     if weak := judge_warning(folder):
         print(f"warning: {weak}", file=sys.stderr)
     scores = [run.scores() for run in runs]
-    _build_board(scores, folder / "leaderboard")
+    cli_leaderboard.build_board(scores, folder / "leaderboard", cli_leaderboard.examples_of(runs))
     findings = compare(scores)
     print_table(
         "out of distribution at T = 1: each model minus sft, 95 % intervals paired over prompts", *table(findings)
@@ -177,6 +174,9 @@ for command in (
     cli_judging.tournament,
     cli_submission.submit,
     cli_submission.validate,
+    cli_rejudge.rejudge,
+    cli_rejudge.fetch_logs,
+    cli_leaderboard.leaderboard,
     cli_judging.judge_accuracy,
 ):
     app.command()(command)
@@ -257,6 +257,38 @@ def import_alpaca_eval(
         print(f"imported: {run.folder}")
 
 
+@importing.command("alpaca-eval-preferences")
+def import_alpaca_eval_preferences(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="AlpacaEval's results folder, or preferences_v1.csv.gz or _v2.csv.gz."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUNS_DIR", help="Folder for the runs.")],
+    commit: Annotated[str, typer.Option(metavar="SHA", help="Commit of tatsu-lab/alpaca_eval that it was taken from.")],
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be given several times.")] = None,
+    submissions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pack them in there as well, as alpaca-eval/<model>.")
+    ] = None,
+) -> None:
+    """Read AlpacaEval's verdicts and lengths into runs without any text, and score them."""
+    from functools import partial
+
+    from benchmark import pipeline
+    from benchmark.importers.alpaca_eval_preferences import import_preferences, submit_preferences
+
+    with _progress() as bars:
+        runs = import_preferences(source, out, commit=commit, models=model, progress=bars.counter("importing"))
+        for run in runs:
+            if not run.scores_path.exists():
+                pipeline.score(run, partial(bars.job, run.folder.name))
+    for reason in runs.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    for run in runs:
+        print(f"imported: {run.folder}")
+    for folder in submit_preferences(runs, submissions.resolve()) if submissions else ():
+        print(f"packed: {folder}")
+
+
 @data.command("check")
 def data_check(data_root: DataRoot = None) -> None:
     """Say for each task on real data what is found, missing, another revision, or wrong."""
@@ -328,40 +360,6 @@ def data_export(
     for reason, count in exported.dropped.items():
         print(f"dropped: {count} {reason}", file=sys.stderr)
     print(f"exported: {len(exported.rows)} rows to {out}")
-
-
-@app.command()
-def leaderboard(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="RUN…", help="Scored runs, or folders that hold them; default: all submissions."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the board; of submissions: leaderboard/board.")
-    ] = None,
-    submissions: Annotated[Path, typer.Option(metavar="DIR", help="The folder of all submissions.")] = Path(
-        "submissions"
-    ),
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; fail where the board is not what the submissions give.")
-    ] = False,
-) -> None:
-    """Build tables, the plane and the page, from scored runs or from all submissions.
-
-    What is new among the submissions is computed first, and kept beside the board.
-    """
-    if not runs:
-        _published_board(submissions, out or Path("leaderboard") / "board", check=check)
-        return
-    if out is None or check:
-        raise UserError("a board of runs needs --out, and only a board of submissions can be checked")
-    found = [run for folder in runs for run in _find_runs(folder)]
-    scores = []
-    with _progress() as bars:
-        for run in found:
-            scores.append(run.scores())
-            bars.stage("reading", 1, len(found))
-    _build_board(scores, out)
 
 
 @app.command("list")
@@ -448,67 +446,6 @@ def _folder_name(model: str) -> str:
     folder = Path(model)
     name = folder.resolve().name if folder.is_dir() else model
     return "".join(letter if letter.isalnum() or letter in "-._" else "__" for letter in name)
-
-
-def _find_runs(folder: Path) -> Iterator[Any]:
-    from benchmark.runs import Run
-
-    found = sorted(path.parent for path in folder.rglob("run.json")) if folder.is_dir() else []
-    # Hidden folders are what a killed import left.
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not found:
-        raise UserError("no run in it; `gendiv run` or `gendiv import` makes one", where=folder)
-    yield from (Run(path) for path in found)
-
-
-def _published_board(root: Path, out: Path, *, check: bool) -> None:
-    from benchmark.submission.events import log_events
-    from benchmark.submission.published import published
-    from leaderboard.build import render
-
-    kept = out / "scores"
-    with _progress() as bars:
-        rows = published(root, kept, bars.counter("reading"), write=not check)
-    if not rows:
-        raise UserError("no submission; `gendiv submit` makes one", where=root)
-    if not check:
-        _build_board([row.scores for row in rows], out)
-        for event in log_events(root, rows):
-            print(f"{event.event}: {event.submission} ({', '.join([event.tier or 'gone', *event.flags])})")
-        return
-    files = render([row.scores for row in rows])
-    names = {path.name for path in out.iterdir() if path.is_file()}
-    wrong = [name for name in sorted(names | files.keys()) if name not in names or name not in files]
-    wrong += [name for name in sorted(names & files.keys()) if (out / name).read_bytes() != files[name]]
-    if wrong:
-        raise UserError(f"{', '.join(wrong)}: not what the submissions give; run `gendiv leaderboard`", where=out)
-    print(f"{out}: what the {len(rows)} submissions give")
-
-
-def _build_board(scores: list[Scores], out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from leaderboard.board import boards, floors_above_models
-    from leaderboard.build import build
-    from leaderboard.text_tables import terminal
-
-    with _progress() as bars:
-        build(scores, out, progress=bars.counter("drawing"))
-    console = Console(width=max(Console().width, 160))  # wide enough on a pipe too, where 80 is assumed
-    for board in boards(scores):
-        for title, headers, rows in terminal(board):
-            # Text, not markup: a row's name is whatever its submitter wrote.
-            table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
-            for header in headers:
-                table.add_column(Text(header), overflow="fold", no_wrap=header == "model")
-            for row in rows:
-                table.add_row(*map(Text, row))
-            console.print(table)
-        for floor, model in floors_above_models(board):
-            print(f"warning: floor {floor} outscores {model}: something is wrong with this board", file=sys.stderr)
-    print(f"board: {out / 'index.html'}")
 
 
 def _progress() -> Bars:

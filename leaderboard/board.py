@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.errors import UserError
 from benchmark.records import Scores
@@ -27,7 +28,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("swept", "single")
 class Board:
     """All rows of one suite.
 
-    Every sequence of rows is ordered by score, best first, then by name; rows without a score come last.
+    Every sequence of rows is ordered by score, best first, then by name; rows without a score come last. Where no row
+    can have one, in a suite without texts, they are ordered by the plane's x.
     """
 
     suite: Suite
@@ -56,6 +58,8 @@ class Board:
         """Why no row has a point, in a few words; None where one has."""
         if any(row.point for row in self.rows):
             return None
+        if not self.suite.texts:
+            return "no texts"
         if not any(row.scores.identity.judge for row in self.rows):
             return "not judged"
         return f"no {metric_title(self.suite.plane.x.metric)}"
@@ -103,10 +107,16 @@ def boards(scores: Sequence[Scores], suites: Mapping[str, Suite] | None = None) 
         suite = suites[name] if suites is not None and name in suites else load_suite(name)
         rows = sorted(
             (read_row(row, suite) for row in group),
-            key=lambda row: (row.score is None, -row.score.value if row.score else 0.0, row.name),
+            key=lambda row: (row.score is None, -row.score.value if row.score else 0.0, _behind(row, suite), row.name),
         )
         made.append(Board(suite, tuple(rows), _ranks(rows), _standing(rows)))
     return sorted(made, key=lambda board: (board.suite.imported, board.suite.suite, board.suite.version))
+
+
+def _behind(row: Row, suite: Suite) -> float:
+    """How far down a row stands by x alone, which orders suites that have nothing else."""
+    found = None if suite.texts else row.headline(suite.plane.x.metric, suite.plane.role)
+    return -found.value if found else 0.0
 
 
 def floors_above_models(board: Board) -> list[tuple[str, str]]:
@@ -150,8 +160,7 @@ def _ranks(rows: Sequence[Row]) -> dict[str, RankSet]:
         if not prompts:
             names = ", ".join(repr(row.name) for row in family)
             raise UserError(f"no prompt has a value in all of {names}; they cannot be ranked together")
-        values = np.array([[row.influence[prompt] for row in family] for prompt in prompts])
-        sets = rank_sets(values)
+        sets = rank_sets(_columns([row.influence for row in family], prompts))
         ranks |= {row.name: found for row, found in zip(family, sets, strict=True)}
     return ranks
 
@@ -162,11 +171,16 @@ def _standing(rows: Sequence[Row]) -> dict[str, Standing]:
     prompts = sorted(set.intersection(*(set(row.place) for row in family))) if family else []
     if not prompts:
         return {}
-    values = np.array([[row.place[prompt] for row in family] for prompt in prompts])
-    found = confirmed_front(values[..., 0], values[..., 1])
+    x, y = (_columns([{p: at[axis] for p, at in row.place.items()} for row in family], prompts) for axis in (0, 1))
+    found = confirmed_front(x, y)
     parts: tuple[tuple[Standing, Iterable[int]], ...] = (
         ("front", found.front),
         ("dominated", found.behind),
         ("undecided", found.undecided),
     )
     return {family[number].name: standing for standing, numbers in parts for number in numbers}
+
+
+def _columns(rows: Sequence[Mapping[str, float]], prompts: Sequence[str]) -> NDArray[np.float64]:
+    """Values of some prompts, [prompts, rows]."""
+    return np.ascontiguousarray(np.array([[row[prompt] for prompt in prompts] for row in rows]).T)

@@ -49,6 +49,8 @@ LATEX = {
 def plain(text: str) -> str:
     """One visible line: control, format and unassigned characters become U+FFFD, runs of white space one space."""
     spaced = " ".join(text.split())
+    if spaced.isprintable():
+        return spaced
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in INVISIBLE else c for c in spaced)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pikepdf
 import vl_convert
 
 from benchmark.records import Role
@@ -23,6 +25,8 @@ from leaderboard.vega import SCHEMA, Spec, Store, stacked
 Width = Literal["wide", "narrow"]
 PNG_SCALE = 2.0
 CROWDED = 0.35
+MOST_MODELS = 60
+"""Models of a figure: names of more have no room. The page's own chart has all."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Spec:
     """Return the figure of one board, without its theme and data.
 
     The main panel has curves over temperatures, headline points with their joint 95 % regions, and arrows from ID to
-    OOD; diversity across inputs and the harder shift have a small panel each, where the suite has them.
+    OOD; diversity across inputs and the harder shift have a small panel each, where the suite has them. Of more than
+    `MOST_MODELS` the best are drawn, which the title says.
     """
+    title, board = _title(board), _best(board)
     layout = LAYOUTS[width]
     colours, shapes = ink.colours(board), control_shapes(board.rows)
     plane = board.suite.plane
@@ -65,8 +71,8 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Spec:
     everything = _main_tracks(board)
     main = _without_outliers(everything)
     if not main:
-        return _temperatures(board, layout, colours, shapes, store)
-    parts: list[Spec] = [panel(board.suite.title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
+        return _temperatures(board, title, layout, colours, shapes, store)
+    parts: list[Spec] = [panel(title, f"{plane.x.title} →", f"{plane.y.title} →", main, layout.main)]
     side = []
     if main != everything:
         side.append(
@@ -112,7 +118,12 @@ def chart(board: Board, store: Store, width: Width = "wide") -> Spec:
 
 
 def _temperatures(
-    board: Board, layout: Layout, colours: Mapping[str, tuple[str, str]], shapes: Mapping[str, str], store: Store
+    board: Board,
+    title: str,
+    layout: Layout,
+    colours: Mapping[str, tuple[str, str]],
+    shapes: Mapping[str, str],
+    store: Store,
 ) -> Spec:
     """Diversity over temperature, a panel a role: what can be drawn of rows that no judge has seen."""
     metric = metric_title(board.suite.plane.y.metric)
@@ -123,9 +134,9 @@ def _temperatures(
         style = layout.side if panels else layout.main
         tracks = [track for row in board.rows if (track := _over_temperature(row, role))]
         if tracks:
-            title = role_title(role) if panels else f"{board.suite.title}: {role_title(role)}, {board.why_no_plane}"
+            said = role_title(role) if panels else f"{title}: {role_title(role)}, {board.why_no_plane}"
             marked = sorted({point.temperature for track in tracks for point in (*track.curve, track.point)})
-            panel = Panel(title, "temperature →", f"{metric} →", tracks, colours, shapes, style, store, x_ticks=marked)
+            panel = Panel(said, "temperature →", f"{metric} →", tracks, colours, shapes, style, store, x_ticks=marked)
             panels.append(panel.chart())
             drawn = drawn or tracks
     if not panels:
@@ -188,8 +199,12 @@ def svg(board: Board, width: Width = "wide", *, prefix: str = "") -> str:
     prefix
         Goes in front of every id, so that several figures can stand in one page.
     """
-    drawn = vl_convert.vegalite_to_svg(json.dumps(spec(board, width), sort_keys=True))
-    return svg_ids(drawn, prefix)
+    return draw(json.dumps(spec(board, width), sort_keys=True), prefix)
+
+
+def draw(drawn_from: str, prefix: str = "") -> str:
+    """Draw a Vega-Lite specification, written as JSON, as SVG; ``prefix`` as in `svg`."""
+    return svg_ids(vl_convert.vegalite_to_svg(drawn_from), prefix)
 
 
 def png(svg_text: str) -> bytes:
@@ -197,8 +212,18 @@ def png(svg_text: str) -> bytes:
     return bytes(vl_convert.svg_to_png(svg_text, scale=PNG_SCALE))
 
 
+def pdf(svg_text: str) -> bytes:
+    """Draw an SVG figure as PDF, without a date and with its objects in one order: the same bytes always."""
+    with pikepdf.open(io.BytesIO(vl_convert.svg_to_pdf(svg_text))) as drawn:
+        del drawn.trailer["/Info"]
+        ordered = io.BytesIO()
+        drawn.save(ordered, deterministic_id=True)
+    return ordered.getvalue()
+
+
 def alt_text(board: Board) -> str:
     """What the figure shows, for those who cannot see it."""
+    title, board = _title(board), _best(board)
     plane = board.suite.plane
     rows = [
         f"{row.name} ({row.kind}{'' if row.competes or row.kind != 'model' else ', not ranked'}) at "
@@ -208,9 +233,9 @@ def alt_text(board: Board) -> str:
     ]
     if not rows:
         up = metric_title(plane.y.metric)
-        return f"{board.suite.title}, {board.why_no_plane}: {up} up, over the sampling temperature."
+        return f"{title}, {board.why_no_plane}: {up} up, over the sampling temperature."
     return (
-        f"Scatter plot of {board.suite.title}: {plane.x.title} across, {plane.y.title} up; higher is better on both. "
+        f"Scatter plot of {title}: {plane.x.title} across, {plane.y.title} up; higher is better on both. "
         f"Headline points: {'; '.join(rows)}."
     )
 
@@ -222,6 +247,21 @@ def svg_ids(drawn: str, prefix: str) -> str:
         drawn = drawn.replace(f'id="{name}"', f'id="{prefix}figure-{place}"')
         drawn = drawn.replace(f"url(#{name})", f"url(#{prefix}figure-{place})")
     return drawn
+
+
+def _best(board: Board) -> Board:
+    """Leave out models beyond `MOST_MODELS`: those that are not ranked first, then the lowest scores."""
+    models = [row for row in board.rows if row.kind == "model"]
+    kept = {row.name for row in sorted(models, key=lambda row: (not row.competes, not row.point))[:MOST_MODELS]}
+    rows = tuple(row for row in board.rows if row.kind != "model" or row.name in kept)
+    return dataclasses.replace(board, rows=rows)
+
+
+def _title(board: Board) -> str:
+    models = sum(row.kind == "model" for row in board.rows)
+    if models <= MOST_MODELS:
+        return board.suite.title
+    return f"{board.suite.title}: the best {MOST_MODELS} of {models:,} models"
 
 
 def _main_tracks(board: Board) -> list[Track]:

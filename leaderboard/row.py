@@ -20,6 +20,8 @@ Protocol = Literal["swept", "single"]
 Outline = tuple[tuple[float, float], ...]
 Quantity = tuple[str, str, float]
 """(metric, role, temperature)"""
+Cells = dict[tuple[str, str], dict[float, Estimate]]
+"""(metric, role) → temperature, in order → estimate."""
 
 ROLES: tuple[Role, ...] = ("id", "ood", "ood_hard")
 OUTLINE_VERTICES = 72
@@ -113,7 +115,10 @@ def read_row(scores: Scores, suite: Suite) -> Row:
         estimates[key] = estimate
 
     plane = suite.plane
-    curves = {role: points for role in ROLES if (points := _curve(estimates, role, plane.x, plane.y))}
+    cells: Cells = {}
+    for (metric, role, temperature), estimate in sorted(estimates.items(), key=lambda item: item[0][2]):
+        cells.setdefault((metric, role), {})[temperature] = estimate
+    curves = {role: points for role in ROLES if (points := _curve(cells, role, plane.x, plane.y))}
     curve = curves.get(plane.role, ())
     point = _at_headline(curve)
     prompts, x, y = _paired(scores, suite, curve)
@@ -122,9 +127,9 @@ def read_row(scores: Scores, suite: Suite) -> Row:
         scores=scores,
         protocol="swept" if len(curve) > 1 else "single",
         curves=curves,
-        second=_curve(estimates, plane.role, plane.x, plane.y2) if plane.y2 else (),
+        second=_curve(cells, plane.role, plane.x, plane.y2) if plane.y2 else (),
         point=point,
-        diversity=_diversity(estimates, plane.y),
+        diversity=_diversity(cells, plane.y),
         id_point=_at_headline(curves.get("id", ())) if plane.role != "id" else None,
         outline=_outline(curve, point, x, y),
         score=value,
@@ -150,27 +155,17 @@ def _interval(estimate: Estimate, axis: Axis) -> Interval:
     )
 
 
-def _curve(estimates: Mapping[Quantity, Estimate], role: Role, x: Axis, y: Axis) -> tuple[Point, ...]:
+def _curve(cells: Cells, role: Role, x: Axis, y: Axis) -> tuple[Point, ...]:
     """The temperatures at which a role has both axes."""
-    temperatures = sorted({temperature for metric, of, temperature in estimates if metric == x.metric and of == role})
-    return tuple(
-        Point(t, _interval(estimates[x.metric, role, t], x), _interval(estimates[y.metric, role, t], y))
-        for t in temperatures
-        if (y.metric, role, t) in estimates
-    )
+    across, up = cells.get((x.metric, role), {}), cells.get((y.metric, role), {})
+    return tuple(Point(t, _interval(across[t], x), _interval(up[t], y)) for t in across if t in up)
 
 
-def _diversity(estimates: Mapping[Quantity, Estimate], axis: Axis) -> dict[Role, tuple[tuple[float, Interval], ...]]:
+def _diversity(cells: Cells, axis: Axis) -> dict[Role, tuple[tuple[float, Interval], ...]]:
     return {
-        role: found
+        role: tuple((temperature, _interval(estimate, axis)) for temperature, estimate in found.items())
         for role in ROLES
-        if (
-            found := tuple(
-                (estimate.temperature, _interval(estimate, axis))
-                for (metric, of, _), estimate in sorted(estimates.items(), key=lambda item: item[0][2])
-                if metric == axis.metric and of == role
-            )
-        )
+        if (found := cells.get((axis.metric, role)))
     }
 
 
@@ -202,19 +197,14 @@ def _paired(
     doc_ids = scores.doc_ids.get(task, ()) if task else ()
     if any(len(values) != len(doc_ids) for column in columns for values in column):
         raise UserError(f"run {scores.name!r}: per-prompt values of {task} do not match its {len(doc_ids)} prompts")
-    whole = [
-        place
-        for place in range(len(doc_ids))
-        if all(values[place] is not None for column in columns for values in column)
-    ]
+    # None becomes NaN, which JSON cannot hold otherwise.
+    raw = [np.array(column, dtype=np.float64).reshape(len(curve), len(doc_ids)) for column in columns]
+    whole = np.flatnonzero(~np.isnan(raw).any(axis=(0, 1)))
     x, y = (
-        np.array([[values[place] for values in column] for place in whole], dtype=np.float64).reshape(
-            len(whole), len(curve)
-        )
-        / (axis.reference or 1.0)
-        for column, axis in zip(columns, (suite.plane.x, suite.plane.y), strict=True)
+        np.ascontiguousarray(values[:, whole].T) / (axis.reference or 1.0)
+        for values, axis in zip(raw, (suite.plane.x, suite.plane.y), strict=True)
     )
-    return tuple(doc_ids[place] for place in whole), x, y
+    return tuple(doc_ids[place] for place in whole.tolist()), x, y
 
 
 def _score(
@@ -268,7 +258,9 @@ def _reasons(
     contested = {task.task for task in suite.tasks if task.role == suite.plane.role != "id"}
     if trained_on := sorted(contested & set(scores.card.trained_on or ())):
         reasons.append(f"declares training on {', '.join(trained_on)}, which is out of distribution here")
-    if point is None:
+    if not suite.texts:
+        reasons.append("no place on a plane: preferences published elsewhere, without texts")
+    elif point is None:
         missing = [axis.metric for axis in (suite.plane.x, suite.plane.y) if not _has(scores, axis.metric, suite)]
         lacks = " and ".join(
             f"{metric} ({why_absent(scores.absent, metric) or 'not in the run'})" for metric in missing

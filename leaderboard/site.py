@@ -1,31 +1,31 @@
-"""The board as one HTML page that needs no network, no script and no server."""
+"""The board's index as one HTML page that needs no network and no server."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from leaderboard import ink
+from leaderboard import ink, interactive
 from leaderboard.board import Board
+from leaderboard.citation import bibtex
 from leaderboard.escape import plain
+from leaderboard.families import family_table
+from leaderboard.model_page import page_name
 from leaderboard.names import metric_title
 from leaderboard.plane_figure import alt_text
 from leaderboard.row import Row
-from leaderboard.tables import curve_table, human_tables, notes
+from leaderboard.tables import notes
+from leaderboard.whole_table import plain_table, whole_table
 
-PAPER = {
-    "authors": "Kirk, Mediratta, Nalmpantis, Luketina, Hambro, Grefenstette and Raileanu",
-    "title": "Understanding the Effects of RLHF on LLM Generalisation and Diversity",
-    "venue": "ICLR 2024",
-    "link": "https://arxiv.org/abs/2310.06452",
-}
+ENDINGS = ("csv", "json", "md", "tex")
 
 
-def page(boards: Sequence[Board], figures: Mapping[str, tuple[str, str]]) -> str:
+def page(boards: Sequence[Board], figures: Mapping[str, str]) -> str:
     """Render ``index.html``.
 
     Parameters
@@ -33,45 +33,59 @@ def page(boards: Sequence[Board], figures: Mapping[str, tuple[str, str]]) -> str
     boards
         One a suite.
     figures
-        Suite id → the figure as SVG, wide and narrow, with ids of their own.
+        Suite id → name of its static figure, without an ending; a suite that has none is left out.
 
     Returns
     -------
     str
-        The page. Every string of a run goes through Jinja's escaping; only the figures, drawn from escaped text, are
-        taken as they are.
+        The page. Every string of a run goes through Jinja's escaping; only the figures' specifications, in which no
+        ``<`` is left, are taken as they are.
     """
-    sections = [
-        {
-            "anchor": f"{board.suite.suite}-v{board.suite.version}",
-            "suite": board.suite,
-            "counts": _counts(board),
-            "how": _how_to_read(board),
-            "alt": plain(alt_text(board)),
-            "wide": Markup(figures[board.suite.id][0]),
-            "narrow": Markup(figures[board.suite.id][1]),
-            "tables": human_tables(board),
-            "notes": notes(board),
-            "curves": curve_table(board),
-            "provenance": [_provenance(row) for row in board.rows],
-        }
-        for board in boards
-    ]
-    template = _environment().get_template("index.html.j2")
-    return template.render(sections=sections, dark=ink.DARK, ink=ink, paper=PAPER)
+    sections = [_section(board, figures.get(board.suite.id)) for board in boards]
+    template = environment().get_template("index.html.j2")
+    return template.render(
+        sections=sections, ink=ink, height=interactive.HEIGHT, endings=ENDINGS, bibtex=bibtex().strip()
+    )
 
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of all pages; ``plain`` is the filter of `leaderboard.escape`."""
+    made = Environment(
         loader=PackageLoader("leaderboard", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
-    return environment
+    made.filters["plain"] = plain
+    return made
+
+
+def _section(board: Board, stem: str | None) -> dict[str, Any]:
+    anchor = f"{board.suite.suite}-v{board.suite.version}"
+    spec = interactive.spec(board, _address, f"#{anchor}-controls")
+    return {
+        "anchor": anchor,
+        "suite": board.suite,
+        "counts": _counts(board),
+        "how": _how_to_read(board),
+        "alt": plain(alt_text(board)),
+        "spec": _in_a_script(spec) if spec else None,
+        "stem": stem,
+        "tables": [whole_table(board, _address), *(plain_table(table) for table in [family_table(board)] if table)],
+        "notes": notes(board),
+    }
+
+
+def _address(row: Row) -> str:
+    return f"models/{page_name(row.name)}"
+
+
+def _in_a_script(value: object) -> Markup:
+    """JSON that no text of a run can end the element of."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _counts(board: Board) -> str:
@@ -88,74 +102,27 @@ def _how_to_read(board: Board) -> str:
     plane = board.suite.plane
     models = [row for row in board.rows if row.kind == "model"]
     if board.why_no_plane:
-        return (
+        text = (
             f"There is no plane here ({board.why_no_plane}): the figure shows {metric_title(plane.y.metric)} over "
             "the sampling temperature, further up is more diverse. No row is ranked."
         )
-    text = (
-        f"Further right, outputs win more often ({plane.x.title}); further up, they differ more ({plane.y.title}). "
-        "The best place is the top right."
-    )
-    if any(row.protocol == "swept" for row in models):
-        text += (
-            " A line follows one model over its sampling temperatures, because temperature alone moves a model further "
-            "than most training does; compare lines, not just the large points at temperature 1."
+    else:
+        text = (
+            f"Further right, outputs win more often ({plane.x.title}); further up, they differ more "
+            f"({plane.y.title}). The best place is the top right; the dotted staircase is the Pareto front."
         )
-    if any(row.id_point for row in models):
-        text += " A dashed arrow leads from familiar prompts (ID) to shifted ones (OOD)."
+        if any(row.protocol == "swept" for row in models):
+            text += (
+                " A line follows one model over its sampling temperatures, because temperature alone moves a model "
+                "further than most training does; compare lines, not just the large points at temperature 1."
+            )
+        if any(row.id_point for row in models):
+            text += " A wedge grows from a model's place on familiar prompts (ID) to its place on shifted ones (OOD)."
     if any(row.kind != "model" for row in board.rows):
         text += " Grey marks are floors and ceilings: they show what the scale means and are never ranked."
     if len(board.unranked):
-        text += " Crossed circles are shown but not ranked; the table says why."
-    return text
-
-
-def _provenance(row: Row) -> dict[str, Any]:
-    """What a row is and where it came from, as (term, value) pairs; fields without a value are left out."""
-    scores = row.scores
-    facts: list[tuple[str, object]] = [
-        ("model", scores.model.id),
-        ("revision", scores.model.revision),
-        ("weights SHA-256", scores.model.weights_sha256),
-        ("dtype", scores.model.dtype),
-        ("prompt format", scores.model.prompt_format),
-        ("chat template SHA-256", scores.model.chat_template_sha256),
-        ("model seed", scores.model.seed),
-        ("method", scores.card.method),
-        ("base model", scores.card.base_model),
-        ("trained on", ", ".join(scores.card.trained_on) if scores.card.trained_on is not None else "not declared"),
-        ("note", scores.card.note),
-        ("judge", scores.identity.judge),
-        ("encoder", scores.identity.encoder),
-    ]
-    if scores.identity.sampling is not None:
-        sampling = scores.identity.sampling.model_dump(mode="json")
-        facts.append(("sampling", ", ".join(f"{name} {_said(value)}" for name, value in sampling.items())))
-    else:
-        facts.append(("sampling", "not known: outputs made elsewhere"))
-    facts += [(f"data of {task.task}", task.data) for task in scores.identity.tasks]
-    facts += [(name.replace("_", " "), _said(value)) for name, value in _flat({**scores.notes, **scores.record})]
-    facts += [(f"absent: {metric_title(metric)}", reason) for metric, reason in sorted(scores.absent.items())]
-    return {
-        "name": row.name,
-        "kind": row.kind,
-        "facts": [(term, str(value)) for term, value in facts if value is not None and value != ""],
-    }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat = []
-    for name, value in sorted(values.items()):
-        if isinstance(value, dict):
-            flat += _flat(value, f"{prefix}{name}: ")
-        else:
-            flat.append((prefix + name, value))
-    return flat
-
-
-def _said(value: object) -> str:
-    if value is True or value is False:
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_said(item) for item in value) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        text += " Crosses are shown but not ranked; the table says why."
+    return text + (
+        " Point at a mark for its intervals, click it for its page. The wheel zooms, dragging moves, a double click "
+        "resets."
+    )

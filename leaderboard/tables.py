@@ -56,7 +56,7 @@ def human_tables(board: Board) -> list[Table]:
 
     A table without rows is left out; where no model at all is ranked, nothing stands in its place.
     """
-    columns = _columns(board)
+    shared = columns(board)
     rank = Column("rank", lambda row: Cell(str(board.ranks[row.name])))
     why = Column("why it is not ranked", lambda row: Cell("; ".join(row.unranked), number=False))
     kind = Column("kind", lambda row: Cell(row.kind, number=False))
@@ -64,10 +64,10 @@ def human_tables(board: Board) -> list[Table]:
     if board.suite.sampling:
         swept = f"Swept over temperatures {', '.join(f'{t:g}' for t in board.suite.sampling.temperatures)}"
     parts = [
-        ("swept", swept, [rank, *columns], board.ranked("swept")),
-        ("single", "At a single temperature", [rank, *columns], board.ranked("single")),
-        ("unranked", "Shown but not ranked", [columns[0], why, *columns[1:]], board.unranked),
-        ("controls", "Ceilings and floors, never ranked", [columns[0], kind, *columns[1:]], board.controls),
+        ("swept", swept, [rank, *shared], board.ranked("swept")),
+        ("single", "At a single temperature", [rank, *shared], board.ranked("single")),
+        ("unranked", "Shown but not ranked", [shared[0], why, *shared[1:]], board.unranked),
+        ("controls", "Ceilings and floors, never ranked", [shared[0], kind, *shared[1:]], board.controls),
     ]
     return [
         Table(
@@ -136,11 +136,19 @@ def _y_title(board: Board) -> str:
     return f"{metric_title(axis.metric)} (share)" if axis.reference else metric_title(axis.metric)
 
 
-def _columns(board: Board) -> list[Column]:
+def columns(board: Board) -> list[Column]:
+    """Name and numbers of a row, as every table of a board has them."""
     plane = board.suite.plane
     roles = {task.role for task in board.suite.tasks}
     x, y = plane.x.metric, plane.y.metric
-    columns = [
+    if not board.suite.texts:
+        metrics = (x, "win_rate", "length_characters", "reference_length_characters")
+        return [
+            Column("model", lambda row: Cell(row.name, number=False)),
+            *(_estimate(metric, plane.role, False) for metric in metrics),
+            Column("preferences", lambda row: Cell(_preferences(board, row))),
+        ]
+    found = [
         Column("model", lambda row: Cell(display_name(board, row), number=False)),
         Column("score", lambda row: interval_cell(row.score), lambda row: row.score),
         _estimate(x, plane.role, len(roles) > 1),
@@ -148,12 +156,12 @@ def _columns(board: Board) -> list[Column]:
     # Raw, length-controlled and the length itself are read together or not at all.
     if board.suite.length_control and any(row.headline("win_rate", plane.role) for row in board.rows):
         other = "win_rate" if x == "win_rate_lc" else "win_rate_lc"
-        columns += [_estimate(other, plane.role, len(roles) > 1), _estimate("length_words", plane.role, False)]
+        found += [_estimate(other, plane.role, len(roles) > 1), _estimate("length_words", plane.role, False)]
     if "id" in roles and plane.role != "id":
-        columns += [_estimate(x, "id", True), _estimate(x, "gap", True)]
+        found += [_estimate(x, "id", True), _estimate(x, "gap", True)]
     if "ood_hard" in roles:
-        columns.append(_estimate(x, "ood_hard", True))
-    columns.append(
+        found.append(_estimate(x, "ood_hard", True))
+    found.append(
         Column(
             _y_title(board),
             lambda row: interval_cell(row.diversity_at(plane.role)),
@@ -163,11 +171,19 @@ def _columns(board: Board) -> list[Column]:
     gate = board.suite.gate.name
     for metric in (f"valid_share_{gate}", f"conditional_per_input_{gate}"):
         if any(row.headline(metric, plane.role) for row in board.rows):
-            columns.append(_estimate(metric, plane.role, False))
-    columns.append(_estimate(EAD, plane.role, False))
+            found.append(_estimate(metric, plane.role, False))
+    found.append(_estimate(EAD, plane.role, False))
     if plane.y2 and plane.y2.metric != y:
-        columns.append(_estimate(plane.y2.metric, plane.role, False))
-    return columns
+        found.append(_estimate(plane.y2.metric, plane.role, False))
+    return found
+
+
+def _preferences(board: Board, row: Row) -> str:
+    """How many prompts have a preference, and of how many where some have none."""
+    found = row.headline("win_rate", board.suite.plane.role)
+    judged = found.n if found else 0
+    asked = next(task.n_prompts for task in row.scores.identity.tasks if task.role == board.suite.plane.role)
+    return str(judged) if judged == asked else f"{judged} of {asked}"
 
 
 def _estimate(metric: str, role: str, say_role: bool) -> Column:
@@ -181,7 +197,7 @@ def _estimate(metric: str, role: str, say_role: bool) -> Column:
 
 def notes(board: Board) -> list[str]:
     """What the reader of a board's tables must know: intervals, ranks, the marks in it, EAD's floor, the dashes."""
-    return list(_notes(board, _columns(board)))
+    return list(_notes(board, columns(board)))
 
 
 def _notes(board: Board, columns: Sequence[Column]) -> Iterable[str]:
@@ -245,6 +261,12 @@ def _front(board: Board) -> Iterable[str]:
         )
     if "undecided" in names:
         yield f"Neither on it nor shown to be behind: {', '.join(names['undecided'])}."
+
+
+def tier(row: Row) -> str | None:
+    """How far a submission is to be believed; None for a run of one's own."""
+    found = row.scores.notes.get("tier")
+    return found if isinstance(found, str) else None
 
 
 def share_over_token_limit(row: Row) -> float | None:

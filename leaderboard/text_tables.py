@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from leaderboard import escape
 from leaderboard.board import Board
-from leaderboard.tables import Cell, Table, human_tables, notes
+from leaderboard.families import every_table
+from leaderboard.tables import Cell, Table
+from leaderboard.tables import notes as notes_of
+
+TablesOf = Callable[[Board], Sequence[Table]]
 
 
 def terminal(board: Board) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -20,21 +24,22 @@ def terminal(board: Board) -> list[tuple[str, list[str], list[list[str]]]]:
             list(table.headers),
             [[escape.plain(str(cell)) for cell in row] for row in table.rows],
         )
-        for table in human_tables(board)
+        for table in every_table(board)
     ]
 
 
-def markdown(boards: Sequence[Board]) -> str:
-    """``leaderboard.md``: every board's tables with their notes."""
-    parts = ["# GenDiv leaderboard"]
+def markdown(boards: Sequence[Board], title: str, tables: TablesOf, *, notes: bool = False) -> str:
+    """Every board's tables in Markdown, with the notes on how to read them."""
+    parts = [f"# {title}"]
     for board in boards:
         parts += [
             f"## {escape.markdown(board.suite.title)} ({board.suite.id})",
             escape.markdown(board.suite.description),
         ]
-        for table in human_tables(board):
+        for table in tables(board):
             parts += [f"### {escape.markdown(table.title)}", markdown_table(table)]
-        parts.append("\n".join(f"- {escape.markdown(note)}" for note in notes(board)))
+        if notes:
+            parts.append("\n".join(f"- {escape.markdown(note)}" for note in notes_of(board)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,12 +56,13 @@ def _markdown_cell(cell: Cell) -> str:
     return str(cell) if cell.number else escape.markdown(str(cell))
 
 
-def latex(boards: Sequence[Board]) -> str:
-    r"""``leaderboard.tex``: one ``table*`` a table, to be read with ``\\usepackage{booktabs}``."""
+def latex(boards: Sequence[Board], tables: TablesOf, *, notes: bool = False) -> str:
+    r"""Every board's tables in LaTeX, one ``table*`` each, to be read with ``\\usepackage{booktabs}``."""
     parts = ["% needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage{textcomp}"]
     for board in boards:
-        parts += [latex_table(board, table) for table in human_tables(board)]
-        parts.append("\n".join(rf"\noindent{{\footnotesize {escape.latex(note)}\par}}" for note in notes(board)))
+        parts += [latex_table(board, table) for table in tables(board)]
+        if notes:
+            parts.append("\n".join(rf"\noindent{{\footnotesize {escape.latex(note)}\par}}" for note in notes_of(board)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from benchmark.statistics.intervals import LEVEL, Floats, column, table, upper_tail
+from benchmark.statistics.intervals import LEVEL, Floats, column, paired_t, table, upper_tail
 from benchmark.statistics.plane import pareto_front
-from benchmark.statistics.ranks import Pairs, holm, paired_tests
+from benchmark.statistics.ranks import holm, paired_differences
 
 
 class Dominance(NamedTuple):
@@ -91,10 +91,10 @@ def dominance(
     """
     upper_tail(level)  # refuses a level outside (0, 1)
     x, y = _pair(x_first, x_second, "x"), _pair(y_first, y_second, "y")
-    tests = [(float(pairs.difference[0, 1]), _one_sided(pairs, n)[0, 1]) for pairs, n in (x, y)]
-    (x_difference, x_p), (y_difference, y_p) = tests
-    if min(x[1], y[1]) < 2:
+    x_difference, y_difference = (paired_t(both[:, 0], both[:, 1]).estimate for both in (x, y))
+    if min(len(x), len(y)) < 2:
         return Dominance(x_difference, y_difference, None, None, None, False)
+    x_p, y_p = (special.stdtr(len(both) - 1, -_ratios(both)[0, 1]) for both in (x, y))
     p_value = max(x_p, y_p)
     return Dominance(x_difference, y_difference, float(x_p), float(y_p), float(p_value), bool(p_value <= 1.0 - level))
 
@@ -118,7 +118,11 @@ def dominance_matrix(x_values: ArrayLike, y_values: ArrayLike) -> Floats:
         For empty or non-finite tables, or another number of models in x than in y.
     """
     x, y = _tables(x_values, y_values)
-    return np.maximum(_one_sided(paired_tests(x), len(x)), _one_sided(paired_tests(y), len(y)))
+    if min(len(x), len(y)) < 2:
+        return np.ones((x.shape[1], x.shape[1]))
+    if len(x) == len(y):  # of one number of prompts, the larger p-value is that of the smaller ratio
+        return np.asarray(special.stdtr(len(x) - 1, -np.minimum(_ratios(x), _ratios(y))), dtype=np.float64)
+    return np.maximum(*(special.stdtr(len(values) - 1, -_ratios(values)) for values in (x, y)))
 
 
 def confirmed_front(x_values: ArrayLike, y_values: ArrayLike, level: float = LEVEL) -> Front:
@@ -154,11 +158,11 @@ def confirmed_front(x_values: ArrayLike, y_values: ArrayLike, level: float = LEV
     return Front(*(np.flatnonzero(which) for which in (on_front, behind, ~on_front & ~behind)))
 
 
-def _pair(first: ArrayLike, second: ArrayLike, name: str) -> tuple[Pairs, int]:
+def _pair(first: ArrayLike, second: ArrayLike, name: str) -> Floats:
     first, second = column(first, f"{name}_first"), column(second, f"{name}_second")
     if first.shape != second.shape:
         raise ValueError(f"paired sides must share their prompts; got {first.size} and {second.size} in {name}")
-    return paired_tests(np.column_stack([first, second])), first.size
+    return np.column_stack([first, second])
 
 
 def _tables(x_values: ArrayLike, y_values: ArrayLike) -> tuple[Floats, Floats]:
@@ -168,11 +172,9 @@ def _tables(x_values: ArrayLike, y_values: ArrayLike) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _one_sided(pairs: Pairs, n: int) -> Floats:
-    """P-values of "row is not above column", [models, models]; 1 throughout for a single prompt."""
-    if n < 2:
-        return np.ones_like(pairs.difference)
-    certain = np.where(pairs.difference > 0.0, np.inf, -np.inf)
+def _ratios(values: Floats) -> Floats:
+    """Differences over their errors, row minus column, [models, models]; for two prompts at least."""
+    difference, error = paired_differences(values)
+    certain = np.where(difference > 0.0, np.inf, -np.inf)
     with np.errstate(over="ignore"):  # an error of rounding size may send the ratio to infinity, which is right
-        ratio = np.divide(pairs.difference, pairs.error, out=certain, where=pairs.error > 0.0)
-    return np.asarray(special.stdtr(n - 1, -ratio), dtype=np.float64)
+        return np.divide(difference, error, out=certain, where=error > 0.0)

@@ -5,25 +5,53 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Annotated, NamedTuple, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from benchmark.errors import UserError
-from benchmark.records import Flag, Record, Scores
+from benchmark.records import Flag, Record, Scores, sha256_of
 from benchmark.runs import first_problem, write_atomically
-from benchmark.submission.anomalies import copies
+from benchmark.submission.earlier import Earlier
 from benchmark.submission.events import added
+from benchmark.submission.examples import Example
 from benchmark.submission.history import Note, read_notes
-from benchmark.submission.reading import MAX_JSON, read_bytes, unpacked
+from benchmark.submission.reading import MAX_JSON, list_files, read_bytes, unpacked
 from benchmark.submission.record import FILE, Submission
+from benchmark.submission.rejudge import is_confirmed
+from benchmark.submission.reproduce import reproduces
 from benchmark.submission.unpack import read_submission
-from benchmark.submission.validate import Tier, find, validate
+from benchmark.submission.validate import Checked, Tier, find, validate
+from benchmark.suites import load_suite
 
 RANKED_FROM: Tier = "re-judged"
 _TIERS: tuple[Tier, ...] = get_args(Tier)
+ROUNDED = 2e-6
+"""By how much the mean of kept values may miss an estimate: they are kept to 1e-6."""
+
+
+class KeptScores(Scores):
+    """Scores with what a board shows alone: of per-prompt values the plane's two axes on its role, of intervals one.
+
+    All others are fifty times as many, and whoever wants them scores the submission's logs again.
+    """
+
+    @model_validator(mode="after")
+    def _estimates_are_the_means(self) -> KeptScores:
+        """Hold what is kept against its estimates, as `Scores` does with all there is."""
+        said = {(e.task, str(e.temperature), e.metric): e for e in self.estimates if e.role != "gap"}
+        for task, cells in self.per_prompt.items():
+            for temperature, metrics in cells.items():
+                for metric, values in metrics.items():
+                    estimate = said.get((task, temperature, metric))
+                    present = [value for value in values if value is not None]
+                    if estimate is None or len(present) != estimate.n:
+                        raise ValueError(f"{metric} of {task} is not what its estimate rests on")
+                    if abs(sum(present) / len(present) - estimate.value) > ROUNDED:
+                        raise ValueError(f"{metric} of {task} is not the mean of its per-prompt values")
+        return self
 
 
 class Derived(Record):
@@ -31,10 +59,17 @@ class Derived(Record):
 
     submission_sha256: str
     """Of ``submission.json``, which holds the hashes of all else."""
+    files: Annotated[tuple[str, ...], Field(strict=False)]
+    """What lay in the submission's folder when it was validated."""
+    submission: Submission
+    """Without its claims, which were found to be right."""
     tier: Tier
-    scores: Scores
+    scores: KeptScores
     flags: Annotated[tuple[Flag, ...], Field(strict=False)] = ()
     fingerprint: dict[str, str] = Field(default={})
+    fingerprint_sha256: str
+    examples: Annotated[tuple[Example, ...], Field(strict=False)] = ()
+    """What the model's page shows of its outputs."""
 
 
 class Published(NamedTuple):
@@ -43,11 +78,14 @@ class Published(NamedTuple):
     folder: str
     """Below ``submissions/``."""
     submission: Submission
+    """Without its claims."""
     tier: Tier
     """With what maintainers noted."""
-    scores: Scores
+    scores: KeptScores
     """As the board shows them: named like the model, flagged where the row may not be ranked."""
-    fingerprint: Mapping[str, str]
+    examples: tuple[Example, ...] = ()
+    made_of: str = ""
+    """Hash of all of the above: rows with the same are the same."""
 
 
 def derived_path(kept: Path, folder: str) -> Path:
@@ -69,7 +107,8 @@ def published(
     progress
         Called with (submissions done, submissions in all).
     write
-        Keep what was computed; False only reads, and refuses where something would have to be computed.
+        Keep what was computed, and nothing of a submission that has gone; False only reads, and refuses where
+        something would have to be computed.
 
     Returns
     -------
@@ -84,53 +123,117 @@ def published(
     notes = read_notes(root)
     # Whoever was there first is not flagged for a copy.
     order = {name: place for place, name in enumerate(added(root))}
-    found = sorted(find(root), key=lambda pair: order.get(pair[0].relative_to(root.resolve()).as_posix(), len(order)))
+    names = [folder.relative_to(root.resolve()).as_posix() for folder, _ in find(root)]
+    names.sort(key=lambda name: (order.get(name, len(order)), name))
     rows: list[Published] = []
-    for number, (folder, _) in enumerate(found, start=1):
-        rows.append(_one(folder, root, kept, notes, rows, write=write))
-        progress(number, len(found))
-    names = Counter((row.submission.model, row.submission.manifest.identity.suite) for row in rows)
+    earlier = Earlier(kept)
+    for number, name in enumerate(names, start=1):
+        rows.append(_one(name, root.resolve(), kept, notes, earlier, write=write))
+        progress(number, len(names))
+    if write:
+        earlier.save()
+        _remove_stale(kept, {derived_path(kept, row.folder) for row in rows})
+    rows = [_reproduced(row, rows) for row in rows]
+    several = Counter((row.submission.model, row.submission.manifest.identity.suite) for row in rows)
     rows.sort(key=lambda row: row.folder)
-    return [_shown(row, names[row.submission.model, row.submission.manifest.identity.suite] > 1) for row in rows]
+    return [_shown(row, several[row.submission.model, row.submission.manifest.identity.suite] > 1) for row in rows]
 
 
-def _one(
-    folder: Path, root: Path, kept: Path, notes: Sequence[Note], before: Sequence[Published], *, write: bool
-) -> Published:
-    name = folder.relative_to(root.resolve()).as_posix()
-    sha256 = hashlib.sha256(read_bytes(folder, FILE, MAX_JSON)).hexdigest()
-    path = derived_path(kept, name)
-    if path.exists():
-        derived = _read(path)
-    if not path.exists() or derived.submission_sha256 != sha256:
-        if not write:
-            raise UserError("has no scores of this submission; run `gendiv leaderboard` and commit them", where=path)
-        checked = validate(folder, root.resolve())
-        derived = Derived(
-            submission_sha256=sha256,
-            tier=checked.tier,
-            scores=checked.scores,
-            flags=checked.flags,
-            fingerprint=checked.fingerprint,
-        )
-        write_atomically(path, gzip.compress(derived.model_dump_json().encode() + b"\n", compresslevel=9, mtime=0))
-        submission = checked.submission
-    else:
-        submission = read_submission(folder, root.resolve())
+def _reproduced(row: Published, rows: Sequence[Published]) -> Published:
+    """Raise a row whose point another run has come to, where judges were asked again about both."""
+    others = [other.scores for other in rows if other is not row and other.tier in ("re-judged", "reproduced")]
+    if row.tier != "re-judged" or not reproduces(row.scores, others):
+        return row
+    return row._replace(tier="reproduced")
+
+
+def _remove_stale(kept: Path, wanted: Set[Path]) -> None:
+    """Remove scores that are kept of submissions that are no longer there."""
+    for path in kept.glob("*/*/*.json.gz"):
+        if path not in wanted:
+            path.unlink()
+            for folder in (path.parent, path.parents[1]):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _one(name: str, root: Path, kept: Path, notes: Sequence[Note], earlier: Earlier, *, write: bool) -> Published:
+    derived, sha256 = _derived(root / name, root, derived_path(kept, name), write=write)
     noted = [note for note in notes if note.submission == name]
-    tier: Tier = max([derived.tier, *(n.decision for n in noted if n.decision in _TIERS)], key=_TIERS.index)
+    asked_again: list[Tier] = ["re-judged"] if is_confirmed(root, derived.submission, derived.submission_sha256) else []
+    decided = [n.decision for n in noted if n.decision in _TIERS]
+    tier: Tier = max([derived.tier, *asked_again, *decided], key=_TIERS.index)
     accepted = {note.flag for note in noted if note.decision == "flag accepted"}
-    copied = copies(derived.fingerprint, {f"{row.folder}": row.fingerprint for row in before})
+    copied = earlier.copied(name, derived.fingerprint, derived.fingerprint_sha256)
     flags = [*derived.scores.flags, *derived.flags, *([copied] if copied else [])]
     kept_flags = tuple(flag for flag in flags if flag.code not in accepted)
     scores = derived.scores.model_copy(update={"flags": kept_flags})
-    return Published(name, submission, tier, scores, derived.fingerprint)
+    return Published(name, derived.submission, tier, scores, derived.examples, sha256)
 
 
-def _read(path: Path) -> Derived:
+def _derived(folder: Path, root: Path, path: Path, *, write: bool) -> tuple[Derived, str]:
+    """Read what is kept of a submission, or compute it where nothing is or the submission is another; and its hash."""
+    record = read_bytes(folder, FILE, MAX_JSON)
+    if path.exists():
+        derived, sha256 = _read(path)
+        if derived.submission_sha256 == hashlib.sha256(record).hexdigest():
+            # The record was strictly read when it was validated, and is the same; only files may have come or gone.
+            if derived.files != tuple(list_files(folder)) or root / derived.submission.folder != folder:
+                read_submission(folder, root)
+            return derived, sha256
+    if not write:
+        raise UserError("has no scores of this submission; run `gendiv leaderboard` and commit them", where=path)
+    data = kept_of(validate(folder, root), record)
+    write_atomically(path, data)
+    return _read(path)
+
+
+def kept_of(checked: Checked, record: bytes) -> bytes:
+    """Write what is kept of a validated submission: `Derived` as gzipped JSON, the same for the same submission.
+
+    Parameters
+    ----------
+    checked
+        What `validate` found.
+    record
+        The bytes of its ``submission.json``.
+    """
+    scores = checked.scores
+    plane = load_suite(scores.identity.suite).plane
+    axes = (plane.x.metric, plane.y.metric)
+    tasks = [task.task for task in scores.identity.tasks if task.role == plane.role and task.task in scores.per_prompt]
+    fields = scores.model_dump(exclude={"per_prompt": True, "doc_ids": True, "estimates": {"__all__": {"intervals"}}})
+    derived = Derived(
+        submission_sha256=hashlib.sha256(record).hexdigest(),
+        files=tuple(list_files(checked.folder)),
+        submission=checked.submission.model_copy(update={"claims": ()}),
+        tier=checked.tier,
+        scores=KeptScores.model_validate(
+            fields
+            | {
+                "estimates": [estimate | {"intervals": {}} for estimate in fields["estimates"]],
+                "doc_ids": {task: scores.doc_ids[task] for task in tasks},
+                "per_prompt": {
+                    task: {
+                        temperature: {axis: metrics[axis] for axis in axes if axis in metrics}
+                        for temperature, metrics in scores.per_prompt[task].items()
+                    }
+                    for task in tasks
+                },
+            }
+        ),
+        flags=checked.flags,
+        fingerprint=checked.fingerprint,
+        fingerprint_sha256=sha256_of(checked.fingerprint),
+        examples=checked.examples,
+    )
+    return gzip.compress(derived.model_dump_json().encode() + b"\n", compresslevel=9, mtime=0)
+
+
+def _read(path: Path) -> tuple[Derived, str]:
     data = b"".join(unpacked(path.read_bytes(), path))
     try:
-        return Derived.model_validate_json(data)
+        return Derived.model_validate_json(data), hashlib.sha256(data).hexdigest()
     except ValidationError as error:
         raise UserError(f"not kept scores: {first_problem(error)}; remove the file", where=path) from None
 
@@ -144,4 +247,5 @@ def _shown(row: Published, several: bool) -> Published:
         flags.append(Flag(code="tier", text=f"{row.tier}; ranked from {RANKED_FROM} up"))
     shown = {"name": name, "card": row.submission.manifest.card, "flags": tuple(flags)}
     notes = {**scores.notes, "tier": row.tier, "submission": row.folder}
-    return row._replace(scores=scores.model_copy(update={**shown, "notes": notes}))
+    said = [row.made_of, row.folder, row.tier, name, *([flag.code, flag.text] for flag in flags)]
+    return row._replace(scores=scores.model_copy(update={**shown, "notes": notes}), made_of=sha256_of(said))

@@ -13,7 +13,9 @@ import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import pikepdf
 import pytest
 from synthetic_scores import CONSTANT, SUITES, imported_rows, swept, toy_rows
 
@@ -107,25 +109,25 @@ def test_same_bytes_in_another_process_hash_seed_zone_and_locale(files: dict[str
 
 
 def test_every_file_is_written_where_it_is_said_to_be(tmp_path: Path) -> None:
-    paths = build(toy_rows(12), tmp_path / "new" / "board", SUITES)
-    assert {path.name for path in paths} == {
+    folder = tmp_path / "new" / "board"
+    paths = build(toy_rows(12), folder, SUITES)
+    endings = ("csv", "json", "md", "tex")
+    assert {path.relative_to(folder).as_posix() for path in paths if path.parent.name != "models"} == {
         "index.html",
-        "leaderboard.csv",
-        "curve.csv",
-        "leaderboard.md",
-        "leaderboard.tex",
-        "plane.svg",
-        "plane.png",
+        "methods.html",
+        "citation.bib",
+        *(f"leaderboard.{ending}" for ending in endings),
+        *(f"curve.{ending}" for ending in endings),
+        *(f"plane.{ending}" for ending in ("svg", "png", "pdf")),
+        *(f"assets/{name}" for name in ("vega.js", "tables.js", "tables.css", "page.js")),
     }
-    assert sorted(path.name for path in (tmp_path / "new" / "board").iterdir()) == sorted(path.name for path in paths)
+    assert len([path for path in paths if path.parent.name == "models"]) == len(toy_rows(12))
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(paths)
 
 
 def test_other_suites_have_figures_of_their_own(files: dict[str, bytes]) -> None:
     assert {name for name in files if name.startswith("plane")} == {
-        "plane.svg",
-        "plane.png",
-        "plane-imported-v2.svg",
-        "plane-imported-v2.png",
+        f"{stem}.{ending}" for stem in ("plane", "plane-imported-v2") for ending in ("svg", "png", "pdf")
     }
 
 
@@ -183,14 +185,31 @@ def test_the_curve_file_has_every_temperature_and_role(files: dict[str, bytes]) 
     assert all(0.0 <= float(row["y_low"]) <= float(row["y"]) <= float(row["y_high"]) <= 1.0 for row in rows)
 
 
-def test_the_page_loads_nothing_from_anywhere(files: dict[str, bytes]) -> None:
-    text = files["index.html"].decode()
-    assert not re.search(r"url\((?!#)|@import|<script|<link|<iframe", text)
-    for tag, attributes in Tags(text).tags:
-        assert "src" not in attributes
-        for name in ("href", "xlink:href"):
-            target = attributes.get(name) or "#"
-            assert target.startswith("#") or (tag == "a" and target.startswith("https://arxiv.org/")), target
+def test_pages_load_nothing_but_the_files_beside_them(files: dict[str, bytes]) -> None:
+    for page in (name for name in files if name.endswith(".html")):
+        text = files[page].decode()
+        assert not re.search(r"url\((?!#)|@import|<iframe", text)
+        for tag, attributes in Tags(text).tags:
+            for name in ("src", "href", "xlink:href"):
+                target = attributes.get(name) or "#"
+                if tag == "a" and re.match(r"https://(arxiv\.org|github\.com)/", target):
+                    continue
+                assert ":" not in target, target
+                beside = os.path.normpath(Path(page).parent / unquote(target.partition("#")[0]))
+                assert target.startswith("#") or beside in files, (page, target)
+
+
+def test_no_page_may_run_or_load_what_is_not_beside_it(files: dict[str, bytes]) -> None:
+    for page in (name for name in files if name.endswith(".html")):
+        policy = next(
+            attributes["content"] or ""
+            for tag, attributes in Tags(files[page].decode()).tags
+            if attributes.get("http-equiv") == "Content-Security-Policy"
+        )
+        assert policy.startswith("default-src 'none'")
+        assert "http" not in policy
+        assert "unsafe-eval" not in policy
+        assert ("script-src 'self';" in policy) == (page == "index.html")
 
 
 def test_ids_on_the_page_are_unique(files: dict[str, bytes]) -> None:
@@ -199,26 +218,59 @@ def test_ids_on_the_page_are_unique(files: dict[str, bytes]) -> None:
 
 
 def test_every_figure_has_a_text_for_those_who_cannot_see_it(files: dict[str, bytes]) -> None:
-    figures = [
-        attributes["aria-label"]
-        for _, attributes in Tags(files["index.html"].decode()).tags
-        if attributes.get("role") == "img" and "figure" in (attributes.get("class") or "")
-    ]
-    assert len(figures) == 4
-    assert all(text and "higher is better" in text for text in figures)
+    tags = Tags(files["index.html"].decode()).tags
+    charts = [attributes["aria-label"] for _, attributes in tags if attributes.get("class") == "chart"]
+    static = [attributes["alt"] for tag, attributes in tags if tag == "img"]
+    assert len(charts) == 2
+    assert charts == static
+    assert all(text and "higher is better" in text for text in charts)
 
 
-def test_hostile_strings_make_no_tag_and_no_attribute(hostile: dict[str, bytes]) -> None:
-    for tag, attributes in Tags(hostile["index.html"].decode()).tags:
-        assert tag not in {"script", "img", "iframe", "object"}
-        assert not [name for name in attributes if name.startswith("on")]
-        assert "javascript:" not in str(attributes.get("href"))
+def test_hostile_strings_make_no_tag_and_no_attribute(hostile: dict[str, bytes], files: dict[str, bytes]) -> None:
+    ours = {tag for tag, _ in Tags(files["index.html"].decode()).tags}
+    for page in (name for name in hostile if name.endswith(".html")):
+        for tag, attributes in Tags(hostile[page].decode()).tags:
+            assert page != "index.html" or tag in ours
+            assert page == "index.html" or tag not in {"script", "img", "iframe", "object"}
+            assert not [name for name in attributes if name.startswith("on")]
+            assert "javascript:" not in str(attributes.get("href"))
+    scripts = [attributes for tag, attributes in Tags(hostile["index.html"].decode()).tags if tag == "script"]
+    assert all(a.get("type") == "application/json" or (a["src"] or "").startswith("assets/") for a in scripts)
+
+
+def test_what_the_chart_is_told_is_the_rows_in_json(hostile: dict[str, bytes]) -> None:
+    page = hostile["index.html"].decode()
+    specs = re.findall(r'<script type="application/json" class="spec">(.*?)</script>', page, flags=re.S)
+    assert len(specs) == 1
+    assert "<" not in specs[0]
+    lookup = next(part for part in json.loads(specs[0])["transform"] if "lookup" in part)
+    names = {row["name"] for row in lookup["from"]["data"]["values"]}
+    assert "<script>alert(1)</script>" in names
+    assert len(names) == len(HOSTILE)
 
 
 def test_no_control_or_direction_character_survives(hostile: dict[str, bytes]) -> None:
     for name, data in hostile.items():
-        if not name.endswith(".png"):
+        if not name.endswith((".png", ".pdf")) and not name.startswith("assets/"):
             assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", data.decode()), name
+
+
+def test_json_tables_hold_what_the_csv_tables_hold(files: dict[str, bytes]) -> None:
+    for name in ("leaderboard", "curve"):
+        for line, row in zip(table(files[f"{name}.csv"]), json.loads(files[f"{name}.json"]), strict=True):
+            assert list(line) == list(row)
+            for field, value in row.items():
+                if isinstance(value, str):
+                    assert line[field].removeprefix("'") == value
+                else:
+                    assert (line[field] or None) == (None if value is None else repr(value))
+
+
+def test_each_pdf_is_one(files: dict[str, bytes]) -> None:
+    for name in (name for name in files if name.endswith(".pdf")):
+        with pikepdf.open(io.BytesIO(files[name])) as drawn:
+            assert len(drawn.pages) == 1
+            assert "/Info" not in drawn.trailer
 
 
 def test_hostile_names_make_no_formula_in_a_csv(hostile: dict[str, bytes]) -> None:

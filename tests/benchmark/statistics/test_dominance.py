@@ -196,3 +196,12 @@ def test_the_error_is_five_percent_at_the_boundary_and_far_less_where_both_are_e
         seen = claimed(*shifts, n=n, correlation=correlation, repetitions=repetitions, seed=n)
         assert abs(seen - 0.05) <= 3 * error, shifts
     assert claimed(0.0, 0.0, n=n, correlation=correlation, repetitions=repetitions, seed=n) <= 0.02
+
+
+@pytest.mark.parametrize("prompts", [(40, 40), (40, 25)])
+def test_a_board_with_copies_has_the_claims_of_every_pairs_own_gaps(prompts: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    x, y = (rng.normal(size=(n, 1)) + rng.normal(rng.uniform(0, 2, 20), 1, (n, 20)) for n in prompts)
+    x[:, 3], y[:, 3] = x[:, 4], y[:, 4]
+    x[:, 5], y[:, 5] = x[:, 6] + 0.125, y[:, 6] + 1e-6
+    np.testing.assert_allclose(dominance_matrix(x, y), slow_matrix(x, y), rtol=1e-9, atol=1e-300)

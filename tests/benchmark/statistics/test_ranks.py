@@ -97,6 +97,70 @@ def test_paired_tests_equal_paired_t() -> None:
             assert pairs.p_value[i, j] == pytest.approx(expected.p_value, abs=1e-12)
 
 
+def slow_pairs(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Differences and errors from every pair's own gaps, summed exactly."""
+    n, models = values.shape
+    difference, error = np.zeros((models, models)), np.zeros((models, models))
+    for i in range(models):
+        for j in range(models):
+            gaps = values[:, i] - values[:, j]
+            mean = math.fsum(gaps) / n
+            if abs(mean) > 1e-12 * np.abs(values[:, [i, j]]).max():
+                difference[i, j] = mean
+            error[i, j] = math.sqrt(math.fsum((gaps - mean) ** 2) / (n - 1) / n)
+    return difference, error
+
+
+@st.composite
+def boards_of_likes(draw: st.DrawFn) -> NDArray[np.float64]:
+    """Columns that are noise, copies, copies but for a constant or a trifle, and constants, about some offset."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = draw(st.integers(2, 60))
+    columns = [rng.normal(size=n)]
+    for kind in draw(st.lists(st.sampled_from("ncsteo"), min_size=1, max_size=12)):
+        like = columns[rng.integers(len(columns))]
+        columns.append(
+            {
+                "n": rng.normal(rng.normal(), 1, n),
+                "c": like,
+                "s": like + 0.25,
+                "t": like + 1e-7 * rng.normal(size=n),
+                "e": like * np.where(rng.permutation(n) == 0, 1.0 + 1e-3, 1.0),
+                "o": np.full(n, rng.normal()),
+            }[kind]
+        )
+    hard = draw(st.sampled_from([0.0, 1.0, 100.0])) * rng.normal(size=(n, 1))
+    return np.asarray(np.column_stack(columns) + hard + draw(st.sampled_from([0.0, 1.0, 1e3])))
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(boards_of_likes())
+def test_tests_by_one_matrix_of_products_equal_those_of_every_pairs_own_gaps(values: NDArray[np.float64]) -> None:
+    difference, error = slow_pairs(values)
+    found = paired_tests(values)
+    # A value's own rounding is in all routes to a difference.
+    grain = 16 * np.finfo(float).eps * np.abs(values).max()
+    np.testing.assert_allclose(found.difference, difference, rtol=1e-12, atol=grain)
+    np.testing.assert_allclose(found.error, error, rtol=1e-12, atol=grain)
+    equal = (values[:, :, None] == values[:, None]).all(axis=0)
+    assert (found.p_value[equal] == 1.0).all()
+    assert (found.difference[equal] == 0.0).all()
+    assert (found.error[equal] == 0.0).all()
+    np.testing.assert_array_equal(found.difference, -found.difference.T)
+    np.testing.assert_array_equal(found.error, found.error.T)
+    np.testing.assert_array_equal(found.p_value, found.p_value.T)
+
+
+def test_rank_sets_of_a_large_board_are_those_of_every_pairs_own_gaps() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(80, 1)) + rng.normal(rng.uniform(0, 1.5, 60), 1, (80, 60))
+    values[:, 7], values[:, 30] = values[:, 50], values[:, 51] + 1e-9
+    values = np.concatenate([values, values[:, ::7] + 0.01 * rng.normal(size=(80, 9))], axis=1)
+    expected = slow_rank_sets(values, 0.05)
+    assert rank_sets(values) == expected
+    assert any(high - low < 50 for _, low, high in expected)
+
+
 @EXACT
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_equals_its_definition(p_values: list[float]) -> None:

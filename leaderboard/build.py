@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark.records import Scores
 from benchmark.submission.examples import Example
 from benchmark.suites import Suite
+from leaderboard import reproduction_text
 from leaderboard.assets import NAMES as ASSETS
 from leaderboard.assets import assets
 from leaderboard.board import Board, boards
@@ -22,6 +23,7 @@ from leaderboard.made import Made, Reuse, anew, fingerprint
 from leaderboard.methods_page import methods_page
 from leaderboard.model_page import Entry, model_entries, model_page
 from leaderboard.plane_figure import draw, pdf, png, spec
+from leaderboard.reproduction_text import Reproduction
 from leaderboard.site import page
 from leaderboard.tables import Table, curve_table
 from leaderboard.text_tables import latex, markdown
@@ -173,7 +175,21 @@ def pages_of(
         anyway = None in known
         make = partial(_model_page, name, entries)
         pages[file] = make() if anyway else reuse(file, fingerprint([name, *suites, *map(str, known)]), make)
+    pages |= {file: text.encode() for file, text in paper_files(made)[0].items()}
     return pages
+
+
+def paper_files(made: Sequence[Board], *, paper_protocol: bool = False) -> tuple[dict[str, str], Reproduction]:
+    """The paper's tables beside ours: files by name, and what they say."""
+    found = reproduction_text.everything(made, paper_protocol=paper_protocol)
+    data = reproduction_text.data(found)
+    files = {
+        "paper.html": reproduction_text.page(found),
+        "paper.md": reproduction_text.markdown(found),
+        "paper.csv": data.csv(),
+        "paper.json": data.json(),
+    }
+    return files, found
 
 
 def _model_page(name: str, entries: Sequence[Entry]) -> bytes:

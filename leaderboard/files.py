@@ -14,7 +14,7 @@ MOST_NAMED = 20
 SCORES = "scores"
 """Below a board: what is kept of every submission."""
 _OWN = re.compile(
-    r"(index|methods)\.html|citation\.bib|(leaderboard|curve)\.(csv|json|md|tex)|plane(-[a-z0-9-]+)?\.(svg|png|pdf)"
+    r"(index|methods|paper)\.html|citation\.bib|(leaderboard|curve|paper)\.(csv|json|md|tex)|plane(-[a-z0-9-]+)?\.(svg|png|pdf)"
     r"|models/[^/]+\.html|assets/[^/]+\.(js|css)"
 )
 """Files that a build writes, and may therefore remove; what is kept below `SCORES` is not of its making."""

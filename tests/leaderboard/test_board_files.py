@@ -115,6 +115,8 @@ def test_every_file_is_written_where_it_is_said_to_be(tmp_path: Path) -> None:
     assert {path.relative_to(folder).as_posix() for path in paths if path.parent.name != "models"} == {
         "index.html",
         "methods.html",
+        "paper.html",
+        *(f"paper.{ending}" for ending in ("csv", "json", "md")),
         "citation.bib",
         *(f"leaderboard.{ending}" for ending in endings),
         *(f"curve.{ending}" for ending in endings),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from benchmark import cli_judging, cli_leaderboard, cli_rejudge, cli_submission
+from benchmark import cli_judging, cli_leaderboard, cli_rejudge, cli_reproduce, cli_submission
 from benchmark.cli_arguments import (
     Backend,
     BatchSize,
@@ -43,6 +43,7 @@ INTERRUPTED = 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
+app.add_typer(cli_reproduce.app, name="reproduce")
 data = typer.Typer(
     help="Local data: see what is there, take it over, make the JSONL that trainers read.", no_args_is_help=True
 )

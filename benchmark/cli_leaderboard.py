@@ -56,12 +56,12 @@ def leaderboard(
 
 def examples_of(runs: Sequence[Run], progress: Callable[[int, int], None] = lambda *_: None) -> Examples:
     """Pick what the models' pages show of some runs: (row, suite) → excerpts."""
-    from benchmark.submission.examples import pick
+    from benchmark.submission.examples import pick_outputs
 
     found = {}
     for number, run in enumerate(runs, start=1):
         scores = run.scores()
-        found[scores.name, scores.identity.suite] = pick(run, scores.identity.judge)
+        found[scores.name, scores.identity.suite] = pick_outputs(run, scores.identity.judge)
         progress(number, len(runs))
     return found
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from benchmark.cli_arguments import DataRoot, RunFolder
+from benchmark.cli_rejudge import PublishedLogs
 from benchmark.errors import UserError
 from benchmark.terminal import print_table
 
@@ -26,6 +27,9 @@ def submit(
     trained_on: Annotated[
         list[str] | None, typer.Option(help="A task or data set that it was trained on; may be given several times.")
     ] = None,
+    reward_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What it was optimised for: a folder, or a hub id.")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the outputs, such as Apache-2.0.")] = None,
     contact: Annotated[str | None, typer.Option(help="Whom to ask; may be left out.")] = None,
     url: Annotated[
@@ -35,6 +39,7 @@ def submit(
 ) -> None:
     """Pack a scored run as a submission, check it as CI will, and say how to publish it."""
     from benchmark.runs import Run
+    from benchmark.sampling.checkpoint import declared
     from benchmark.submission.pack import pack
     from benchmark.submission.validate import validate
 
@@ -45,6 +50,7 @@ def submit(
         "family": family,
         "training_seed": training_seed,
         "trained_on": tuple(trained_on) if trained_on else None,
+        "reward_model": declared(reward_model) if reward_model else None,
         "licence": licence,
         "contact": contact,
     }
@@ -95,6 +101,7 @@ def validate(
     board: Annotated[Path, typer.Option(metavar="DIR", help="The board that the new rows are set beside.")] = Path(
         "leaderboard/board"
     ),
+    published: PublishedLogs = None,
     data_root: DataRoot = None,
 ) -> None:
     """Check submissions: every score is computed again from the raw texts and verdicts."""
@@ -122,12 +129,12 @@ def validate(
             name = folder.relative_to(root).as_posix()
             try:
                 # First within limits, whoever wrote it; then with the encoder and the judges.
-                outcome = validate_fast(folder, root)
+                outcome = validate_fast(folder, root, published=published)
                 if outcome.problem or outcome.scores is None or outcome.tier is None:
                     raise UserError(outcome.problem or "nothing came back")
                 tier, flags = outcome.tier, outcome.scores.flags
                 if not fast:
-                    checked = check(folder, root, progress=bars.stage)
+                    checked = check(folder, root, published=published, progress=bars.stage)
                     tier, flags = checked.tier, (*checked.scores.flags, *checked.flags)
                 rows.append((name, tier, ", ".join(sorted({flag.code for flag in flags})) or "–"))
             except UserError as error:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from benchmark.errors import UserError
 from benchmark.judging.config import find_judge
-from benchmark.records import Identity, Manifest, Prompt, Sample, Sampling
+from benchmark.records import Cell, Identity, Manifest, Prompt, Sample, Sampling
 from benchmark.runs import Run
 from benchmark.sampling.grid import check_grid, spelled
-from benchmark.suites import Suite, load_prompts, load_suite, task_identities
+from benchmark.suites import HEADLINE_TEMPERATURE, Suite, load_prompts, load_suite, task_identities
 
 
 class Opened(NamedTuple):
@@ -39,12 +39,20 @@ class Opened(NamedTuple):
             raise UserError(f"{len(doc_ids)} prompts, where run.json says {wanted}", where=run.samples_path(task))
         return samples
 
+    def cells(self, task: str) -> list[Cell]:
+        """List the places that a verdict may be on; of runs without texts one a prompt, numbered from 0."""
+        if self.suite.texts:
+            return [sample.cell for sample in self.samples(task)]
+        asked = next(entry.n_prompts for entry in self.manifest.identity.tasks if entry.task == task)
+        return [(str(number), HEADLINE_TEMPERATURE, 0) for number in range(asked)]
+
 
 def open_run(run: Run) -> Opened:
     """Read a run's manifest and its suite; refuse a shard, and a run whose prompts are not this version's."""
     manifest = run.manifest()
     suite = load_suite(manifest.identity.suite)
     if suite.imported:
+        _check_prompt_sets(run, manifest, suite)
         return Opened(run, manifest, suite, None)
     if manifest.shard:
         raise UserError(
@@ -64,6 +72,18 @@ def open_run(run: Run) -> Opened:
                 where=run.manifest_path,
             )
     return Opened(run, manifest, suite, prompts)
+
+
+def _check_prompt_sets(run: Run, manifest: Manifest, suite: Suite) -> None:
+    """Refuse a run of other prompts than those its suite is frozen with."""
+    asked = {task.task: (task.n_prompts, task.prompts_sha256) for task in manifest.identity.tasks}
+    for entry in suite.tasks:
+        frozen = entry.prompts
+        if frozen and asked.get(entry.task) != (frozen.n, frozen.sha256):
+            raise UserError(
+                f"identity.tasks: not the {frozen.n} prompts that {entry.task} of suite {suite.id} was frozen with",
+                where=run.manifest_path,
+            )
 
 
 def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling) -> Identity:

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.errors import UserError
+from benchmark.flags import judge_is_reward
+from benchmark.judging.config import read_kept
 from benchmark.judging.gate import read_gate, scored_by
-from benchmark.judging.runs import Progress, judged
+from benchmark.judging.runs import Judged, Progress, judged_by_task
 from benchmark.judging.runs import judge as judge
 from benchmark.opened import identity, open_run
 from benchmark.provenance import environment
-from benchmark.records import Manifest, ModelCard, Prompt, Sampling, Scores, Truncation
+from benchmark.records import Manifest, ModelCard, Prompt, Sample, Sampling, Scores, Truncation
 from benchmark.runs import Run, write_atomically
 from benchmark.sampling.grid import Shard
 from benchmark.sampling.processes import Processes, launched
 from benchmark.sampling.sampler import Job, sample_runs
 from benchmark.suites import Suite, load_prompts, load_suite
+from benchmark.task_by_task import TaskByTask
 
 if TYPE_CHECKING:
     from benchmark.sampling.model import Backend, Built
@@ -187,6 +190,7 @@ def score(
     allow_missing: bool = False,
     embeddings: bool = True,
     own: bool = True,
+    look: Callable[[Sequence[Sample]], None] | None = None,
 ) -> Scores:
     """Score a run by a judge's verdicts, or without any, write its ``scores.json`` and return it.
 
@@ -210,6 +214,8 @@ def score(
         False leaves out what needs the sentence encoder, and with it torch.
     own
         False leaves out metrics of other packages.
+    look
+        Is shown the samples of each task, in order, while they are in memory.
     """
     from benchmark import scoring
     from benchmark.metrics.encoder import Encoder
@@ -218,26 +224,38 @@ def score(
 
     opened = open_run(run)
     suite = opened.suite
-    found = judged(opened, judge, allow_missing=allow_missing)
+    # One task at a time is in memory: a submission's validation has little of it.
+    shown: set[str] = set()
+
+    def read(task: str) -> list[Sample]:
+        found = opened.samples(task)
+        if look and task not in shown:
+            look(found)
+            shown.add(task)
+        return found
+
+    samples = TaskByTask([entry.task for entry in suite.tasks], read)
+    found = judged_by_task(opened, samples.__getitem__, judge, allow_missing=allow_missing)
     more = [read_gate(path) for path in gates]
     if double := next((name for name, n in Counter(gate.name for gate in [suite.gate, *more]).items() if n > 1), None):
         raise UserError(f"two gates are called {double!r}; give each its own `name`")
-    asked = [scored_by(opened, gate, found) for gate in [suite.gate, *more]]
+    asked = [scored_by(opened, gate, found, samples.__getitem__) for gate in [suite.gate, *more]]
     others = {scores.judge: scores for scores in asked if scores.judge and scores.judge != found.judge}
     manifest = opened.manifest.model_copy(
         update={
             "identity": opened.manifest.identity.model_copy(update={"judge": found.judge, "judge_sha256": found.sha256})
         }
     )
+    if not suite.texts:
+        return _score_preferences(run, opened.manifest, suite, found, beside=bool(more or nli))
     inputs = run.inputs_sha256([*found.logs, *(log for scores in others.values() for log in scores.logs)])
-    samples = {entry.task: opened.samples(entry.task) for entry in suite.tasks}
 
     def counted(stage: str) -> Callable[[int, int], None]:
         before = 0
 
         def advance(done: int, total: int) -> None:
             nonlocal before
-            progress(stage, done - before, total)
+            progress(stage, done - (before if done > before else 0), total)  # texts are embedded in two calls
             before = done
 
         return advance
@@ -259,6 +277,19 @@ def score(
         own=own_metrics() if own else (),
         classifier=load_classifier(nli, run.folder / "nli.jsonl", progress=counted("comparing")) if nli else None,
     )
+    kept = [read_kept(run.judge_path(name)) for name in (found.judge, *others) if name]
+    if flag := judge_is_reward(manifest, [config for config in kept if config]):
+        scores = scores.model_copy(update={"flags": (*scores.flags, flag)})
+    write_atomically(run.scores_path, scores.model_dump_json() + "\n")
+    return scores
+
+
+def _score_preferences(run: Run, manifest: Manifest, suite: Suite, found: Judged, *, beside: bool) -> Scores:
+    from benchmark.preference_scoring import NO_TEXTS, score_preferences
+
+    if beside:
+        raise UserError(f"{NO_TEXTS}; leave out gates and NLI", where=run.manifest_path)
+    scores = score_preferences(manifest, suite, found.verdicts, run.inputs_sha256(found.logs))
     write_atomically(run.scores_path, scores.model_dump_json() + "\n")
     return scores
 

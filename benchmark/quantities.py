@@ -175,6 +175,7 @@ def columns(
             "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
             "compression_per_input": compression.per_input([[sample.text for sample in row] for row in samples]),
         }
+        del repeated, counts, counts_rlfh  # they are as large as the texts
     if k > 1 and vectors is not None:
         means |= {
             "sbert_per_input": sentence_bert.per_input(vectors),
@@ -212,10 +213,8 @@ def columns(
             )
             shares[f"effective_across_input_{gate}"] = means[f"valid_share_{gate}"]
     temperature = grid.temperatures[level]
-    preferences = _means(verdicts, lambda verdict: cast(float, verdict.preference))
     return [
-        Column("win_rate", task, temperature, "rate", preferences),
-        *([_controlled(task, temperature, verdicts, preferences, length_control)] if length_control else []),
+        *preference_columns(verdicts, task=task, temperature=temperature, length_control=length_control),
         *(
             Column(metric, task, temperature, "mean", values, bounds=bounds_of(metric, k))
             for metric, values in means.items()
@@ -223,6 +222,47 @@ def columns(
         *(
             Column(metric, task, temperature, "set", values, shares=shares.get(metric))
             for metric, values in sets.items()
+        ),
+    ]
+
+
+def preference_columns(
+    verdicts: NDArray[np.object_], *, task: str, temperature: float, length_control: LengthControl | None
+) -> list[Column]:
+    """Compute what verdicts alone give: the win rate and, where the suite has it, the length-controlled one.
+
+    Parameters
+    ----------
+    verdicts
+        [prompts, k] of `Verdict`, or None where there is none.
+    task, temperature
+        What they are of.
+    length_control
+        How the suite fits the length-controlled win rate; None = not at all.
+    """
+    preferences = _means(verdicts, lambda verdict: cast(float, verdict.preference))
+    found = [Column("win_rate", task, temperature, "rate", preferences)]
+    if length_control:
+        found.append(_controlled(task, temperature, verdicts, preferences, length_control))
+    return found
+
+
+def length_columns(verdicts: NDArray[np.object_], *, task: str, temperature: float) -> list[Column]:
+    """Mean characters of the outputs and of the references, as verdicts tell them, over prompts with a preference.
+
+    Parameters
+    ----------
+    verdicts, task, temperature
+        See `preference_columns`.
+    """
+    return [
+        Column("length_characters", task, temperature, "mean", _means(verdicts, lambda verdict: verdict.length)),
+        Column(
+            "reference_length_characters",
+            task,
+            temperature,
+            "mean",
+            _means(verdicts, lambda verdict: verdict.reference_length),
         ),
     ]
 

@@ -218,6 +218,9 @@ class ModelCard(Record):
     base_model: str | None = None
     trained_on: Annotated[tuple[str, ...], Field(strict=False)] | None = None
     """Tasks or data sets trained on; None = not declared."""
+    reward_model: Name | None = None
+    """What it was optimised for: the weights' hash as GenDiv gives it, or a hub id, with ``@<commit>`` where known; a
+    judge that is this one is flagged. None = not declared."""
     family: Name | None = None
     """What checkpoints of several training seeds have in common; two-way intervals are over a family."""
     training_seed: Annotated[int, Field(ge=0)] | None = None

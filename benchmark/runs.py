@@ -163,25 +163,33 @@ def read_jsonl(path: Path, record: type[R], *, mend: str) -> list[R]:
         If the file is missing or empty, or names the first line that is not such a record; the last line counts as
         cut off when it has no line end.
     """
+    records: list[R] = []
+    given: dict[frozenset[str], set[str]] = {}
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            lines, blank, whole = 0, True, True
+            for line in file:
+                lines, blank, whole = lines + 1, blank and not line.strip(), line.endswith(b"\n")
+            if blank:
+                raise UserError(f"the file is empty; {mend}", where=path)
+            if not whole:
+                raise UserError(f"the last line is cut off; {mend}", where=f"{path}:{lines}")
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                try:
+                    found = record.model_validate_json(line)
+                except ValidationError as error:
+                    raise UserError(
+                        f"not a valid {record.__name__}: {first_problem(error)}", where=f"{path}:{number}"
+                    ) from None
+                # A set of its own, of which fields were given, would take half of a record's memory.
+                fields = found.model_fields_set
+                object.__setattr__(found, "__pydantic_fields_set__", given.setdefault(frozenset(fields), fields))
+                records.append(found)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no such file; {mend}", where=path) from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=path) from None
-    if not data.strip():
-        raise UserError(f"the file is empty; {mend}", where=path)
-    lines = data.split(b"\n")
-    if lines[-1]:
-        raise UserError(f"the last line is cut off; {mend}", where=f"{path}:{len(lines)}")
-    records = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            records.append(record.model_validate_json(line))
-        except ValidationError as error:
-            raise UserError(
-                f"not a valid {record.__name__}: {first_problem(error)}", where=f"{path}:{number}"
-            ) from None
     return records
 
 

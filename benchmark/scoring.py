@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from benchmark.errors import UserError
-from benchmark.flags import facts_of, flags_of
+from benchmark.flags import above_references, facts_of, flags_of
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.compression import compressor
 from benchmark.metrics.nli import Classifier, Form
@@ -131,8 +131,8 @@ def score(
     for entry in suite.tasks:
         grid = TaskGrid(
             samples[entry.task],
-            verdicts.get(entry.task, ()),
-            {name: found.get(entry.task, ()) for name, found in gate_verdicts.items()},
+            _of(entry.task, verdicts),
+            {name: _of(entry.task, found) for name, found in gate_verdicts.items()},
         )
         asked = {prompt.doc_id: prompt for prompt in prompts[entry.task]} if prompts else {}
         part = [
@@ -150,9 +150,11 @@ def score(
                 own=own,
             )
         ]
-        if HEADLINE_TEMPERATURE in grid.temperatures:
-            headline = grid.samples[:, grid.temperatures.index(HEADLINE_TEMPERATURE)]
-            outputs[entry.task, HEADLINE_TEMPERATURE] = [[sample.text for sample in row] for row in headline]
+        if classifier and HEADLINE_TEMPERATURE in grid.temperatures:
+            level = grid.temperatures.index(HEADLINE_TEMPERATURE)
+            outputs[entry.task, HEADLINE_TEMPERATURE] = [
+                [sample.text for sample in row] for row in grid.samples[:, level]
+            ]
         gaps = next((found.pairs - found.judged for found in reports if found.task == entry.task), 0)
         if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
             if not gaps and (prompts is None or any(prompt.references for prompt in prompts[entry.task])):
@@ -171,8 +173,12 @@ def score(
         flags += flags_of(facts[entry.task], suite, entry.title)
         if grid.k == 1:
             absent["per_input"] = "diversity per input needs several outputs a prompt; these runs have one"
+        del grid  # before the next task is read
     if classifier:
         found += nli_columns(outputs, classifier, forms=get_args(Form))
+    estimates = (*estimates_of(found, suite.role_of), *_gaps(found, suite))
+    if encoder and prompts:
+        flags += _above_references(estimates, suite, prompts, encoder)
     return Scores(
         name=manifest.name,
         kind=manifest.kind,
@@ -180,9 +186,9 @@ def score(
         model=manifest.model,
         card=manifest.card,
         inputs_sha256=dict(inputs_sha256 or {}),
-        estimates=(*estimates_of(found, suite.role_of), *_gaps(found, suite)),
+        estimates=estimates,
         doc_ids=doc_ids,
-        per_prompt=_per_prompt(found),
+        per_prompt=per_prompt_of(found),
         flags=tuple(flags),
         absent=absent,
         notes={
@@ -198,6 +204,30 @@ def score(
         },
         record=manifest.record,
     )
+
+
+def _of(task: str, verdicts: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdict]:
+    # No get(): where verdicts are read when they are asked for, it would take an error of reading for their absence.
+    if task not in verdicts:
+        return ()
+    return verdicts[task]
+
+
+def _above_references(
+    estimates: Sequence[Estimate], suite: Suite, prompts: Mapping[str, Sequence[Prompt]], encoder: TextEncoder
+) -> list[Flag]:
+    flags = []
+    for found in estimates:
+        if (found.metric, found.temperature) != ("sbert_per_input", HEADLINE_TEMPERATURE):
+            continue
+        references = [prompt.references[0] for prompt in prompts[found.task] if prompt.references]
+        title = next(entry.title for entry in suite.tasks if entry.task == found.task)
+        texts = sorted(set(references))
+        place = {text: number for number, text in enumerate(texts)}
+        rows = encoder.encode(texts)[[place[reference] for reference in references]] if len(references) > 1 else None
+        if rows is not None and (flag := above_references(found, rows, title)):
+            flags.append(flag)
+    return flags
 
 
 def _about(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, JsonValue]:
@@ -338,7 +368,7 @@ def _weights(n: int) -> NDArray[Any]:
     return cast("NDArray[Any]", weights(n, RESAMPLES, BOOTSTRAP_SEED))
 
 
-def _per_prompt(found: Sequence[Column]) -> PerPrompt:
+def per_prompt_of(found: Sequence[Column]) -> PerPrompt:
     """Per-prompt values to 1e-6: what a board is built of."""
     cache: PerPrompt = {}
     for column in found:

@@ -30,12 +30,22 @@ HEADLINE_TEMPERATURE = 1.0
 """Points on the plane, and every printed number that names no temperature, are at this one."""
 
 
+class PromptSet(Record):
+    """Which prompts a task asks, where they are not here to be looked at."""
+
+    n: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """See `benchmark.records.prompts_sha256`."""
+
+
 class SuiteTask(Record):
     """One task of a suite."""
 
     task: Name
     role: Role
     title: str
+    prompts: PromptSet | None = None
+    """Frozen with a suite that has no texts; None where the prompts, or a run's samples, tell it."""
 
 
 class Axis(Record):
@@ -96,6 +106,8 @@ class Suite(Record):
     tasks: Annotated[tuple[SuiteTask, ...], Field(min_length=1, strict=False)]
     imported: bool = False
     """True where outputs and verdicts come from elsewhere and the suite cannot be sampled here."""
+    texts: bool = True
+    """False where runs hold verdicts and lengths alone: what needs a text is not measured, and there is no plane."""
     sampling: Sampling | None = None
     judge: Name | None
     """None where there is none yet: runs are scored without a win rate."""
@@ -131,6 +143,8 @@ class Suite(Record):
             raise ValueError("an imported suite names the `judge` whose verdicts it holds")
         if not self.imported and self.sampling is None:
             raise ValueError("a suite that is sampled here needs `sampling`")
+        if not self.texts and not (self.imported and all(entry.prompts for entry in self.tasks)):
+            raise ValueError("a suite without texts is an imported one, and freezes the `prompts` of every task")
         return self
 
 

@@ -126,7 +126,7 @@ def _family(name: str, protocol: Protocol, rows: Sequence[Row]) -> Family | None
         return None
 
     def spread(of: Callable[[Row], Mapping[str, float]], values: Sequence[float] | None = None) -> Spread:
-        table = np.array([[of(row)[prompt] for prompt in prompts] for row in rows])
+        table = np.array([[found[prompt] for prompt in prompts] for found in map(of, rows)])
         return _spread(table, values)
 
     scores = [row.score.value for row in rows if row.score]

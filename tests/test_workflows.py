@@ -29,10 +29,51 @@ def steps(path):
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_secret_is_named_and_nothing_may_be_written_unless_it_is_said(path):
     text = path.read_text(encoding="utf-8")
-    assert "secrets." not in text
+    assert "secrets." not in text or path.stem == "rejudge"
     assert "pull_request_target" not in text
     top = load(path)["permissions"]
     assert set(top.values()) == {"read"} or path.stem == "comment"
+
+
+def test_the_judges_key_is_in_one_step_of_what_a_maintainer_starts_on_the_branch_that_is_published():
+    path = FOLDER / "rejudge.yml"
+    found = load(path)
+    assert set(found["on"]) == {"workflow_dispatch"}
+    assert path.read_text(encoding="utf-8").count("secrets.") == 1
+    [job] = found["jobs"].values()
+    assert job["if"] == "github.ref_name == github.event.repository.default_branch"
+    assert job["environment"] == "judge"
+    [checkout] = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+    assert "with" not in checkout  # no other ref, no other repository
+    [told] = [step for step in job["steps"] if "secrets." in str(step)]
+    assert told["run"].startswith(".venv/bin/gendiv rejudge ")
+    assert "--max-cost" in told["run"]
+    given = {name for step in job["steps"] for name, value in step.get("env", {}).items() if "inputs." in value}
+    assert given == {"SUBMISSION", "SEED", "PAIRS", "MAX_COST"}
+
+
+HONEST = {"SUBMISSION": "org__m-1.5/0123456789ab/pocket@v1", "SEED": "17", "PAIRS": "100", "MAX_COST": "2.50"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"SUBMISSION": "../../x__y/1/pocket@v1"},
+        {"SUBMISSION": "a__b/../pocket@v1"},
+        {"SUBMISSION": "--out"},
+        {"SUBMISSION": "a__b/1/pocket@v1\nx"},
+        {"SUBMISSION": "a__$(id)/1/pocket@v1"},
+        {"SEED": "-1"},
+        {"SEED": "1; id"},
+        {"PAIRS": ""},
+        {"MAX_COST": "1e9"},
+    ],
+)
+def test_inputs_that_are_not_what_they_are_called_stop_it_before_anything_is_asked(change):
+    [step] = [step for step in steps(FOLDER / "rejudge.yml") if "=~" in step.get("run", "")]
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], env=HONEST | change, check=False)
+    assert (done.returncode == 0) == (not change)
 
 
 def test_no_code_of_a_pull_request_is_run():

@@ -39,6 +39,8 @@ SUITES = {
     "weighted_alpaca_eval_gpt4_turbo": ("alpaca-eval@v2", "gpt4_1106_preview"),
 }
 """Annotator → its suite and the reference model it compares with."""
+NO_ANNOTATION = "AlpacaEval has no annotation of this output"
+NO_PREFERENCE = "AlpacaEval has no preference for this output"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
@@ -238,7 +240,7 @@ def _verdicts(annotations: JsonRows, annotator: str, prompts: list[Prompt], samp
 
 def _verdict(annotations: JsonRows, number: int | None, annotator: str, prompt: Prompt, sample: Sample) -> Verdict:
     """Read the verdict in row ``number``; without a row it is a failed one, its unknown reference of length 0."""
-    baseline, preference, raw, error = None, None, None, "AlpacaEval has no annotation of this output"
+    baseline, preference, raw, error = None, None, None, NO_ANNOTATION
     if number is not None:
         row = annotations.rows[number]
         swapped = _swapped(annotations, number, SUITES[annotator][1])
@@ -250,7 +252,7 @@ def _verdict(annotations: JsonRows, number: int | None, annotator: str, prompt: 
         if judged != sample.text:
             error = "the annotation is of another text than model_outputs.json holds"
         elif coded is None:
-            error = "AlpacaEval has no preference for this output"
+            error = NO_PREFERENCE
         else:
             preference = 2 - coded if swapped else coded - 1
     return Verdict(
@@ -258,7 +260,7 @@ def _verdict(annotations: JsonRows, number: int | None, annotator: str, prompt: 
         doc_id=sample.doc_id,
         temperature=sample.temperature,
         index=sample.index,
-        key=sha256_of([_judge_sha256(annotator), prompt.text, sample.text, baseline])[:32],
+        key=sha256_of([judge_sha256(annotator), prompt.text, sample.text, baseline])[:32],
         preference=preference,
         length=len(sample.text),
         reference_length=len(baseline or ""),
@@ -298,7 +300,8 @@ def _raw_text(raw: Any) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _judge_sha256(annotator: str) -> str:
+def judge_sha256(annotator: str) -> str:
+    """Hash the names of annotator and reference: all that is known of the judge."""
     return sha256_of({"annotator": annotator, "reference": SUITES[annotator][1]})
 
 
@@ -318,7 +321,7 @@ def _manifest(name: str, suite: Suite, prompts: list[Prompt], outputs: JsonRows,
             tasks=task_identities(suite, {TASK: prompts}),
             sampling=None,
             judge=annotator,
-            judge_sha256=_judge_sha256(annotator),
+            judge_sha256=judge_sha256(annotator),
             encoder=suite.encoder,
         ),
         model=ModelIdentity(

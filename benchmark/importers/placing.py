@@ -22,7 +22,7 @@ def place_run(run: Run, manifest: Manifest, task: str, samples: Sequence[Sample]
     manifest
         Its manifest; ``record.origin.source`` names the importer, whose earlier runs may be replaced.
     task, samples, verdicts
-        The run's one task and what is in it.
+        The run's one task and what is in it; no file of samples where there is none.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def place_run(run: Run, manifest: Manifest, task: str, samples: Sequence[Sample]
     assert judge is not None, "outputs made elsewhere come with their judge"
     contents = {
         run.manifest_path: manifest.model_dump_json(indent=1) + "\n",
-        run.samples_path(task): "".join(sample.model_dump_json() + "\n" for sample in samples),
+        **({run.samples_path(task): "".join(s.model_dump_json() + "\n" for s in samples)} if samples else {}),
         run.verdicts_path(task, judge): "".join(verdict.model_dump_json() + "\n" for verdict in verdicts),
     }
     files = {path.relative_to(run.folder): text.encode() for path, text in contents.items()}

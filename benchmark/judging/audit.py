@@ -14,7 +14,7 @@ from benchmark.records import Cell, Verdict
 
 
 def check_preferences(config: JudgeConfig, pairs: Mapping[Cell, Pair], log: Sequence[Verdict], *, where: Path) -> None:
-    """Refuse a preference that is not what the stored replies, or the stored scores, give.
+    """Refuse a preference, of both orders or of one, that is not what the stored replies, or the stored scores, give.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ def check_preferences(config: JudgeConfig, pairs: Mapping[Cell, Pair], log: Sequ
                 if (preference := reparse(raw, config)) is not None:
                     orders[json.loads(raw)["order"]] = preference
     for verdict in log:
+        if isinstance(config, ChatConfig):
+            _check_orders(verdict, told[verdict.key], pairs[verdict.cell], where)
         if verdict.preference is None:
             continue
         pair = pairs[verdict.cell]
@@ -66,6 +68,22 @@ def check_preferences(config: JudgeConfig, pairs: Mapping[Cell, Pair], log: Sequ
                 f"{expected}; was the file edited?",
                 where=where,
             )
+
+
+def _check_orders(verdict: Verdict, told: Sequence[float | None], pair: Pair, where: Path) -> None:
+    """Refuse preferences of single orders that no reply gives; a failed verdict may leave some of them out."""
+    if verdict.preference is None:
+        expected: Sequence[float | None] = [
+            None if said is None else known for said, known in zip(verdict.orders, told, strict=False)
+        ]
+    else:
+        expected = () if pair.sample.text == pair.reference else told
+    if list(verdict.orders) != list(expected):
+        raise UserError(
+            f"the verdict on {verdict.cell} says orders {list(verdict.orders)}, and what the judge replied gives "
+            f"{list(expected)}; was the file edited?",
+            where=where,
+        )
 
 
 def _mean(orders: Sequence[float | None]) -> float | None:

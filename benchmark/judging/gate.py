@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from benchmark.errors import UserError
-from benchmark.judging.runs import Judged, judged
+from benchmark.judging.runs import Judged, judged, judged_by_task
 from benchmark.opened import Opened
+from benchmark.records import Sample
 from benchmark.runs import first_problem
 from benchmark.suites import Gate
 
@@ -80,8 +82,12 @@ def read_gate(path: Path) -> Gate:
         raise UserError(f"not a valid gate: {first_problem(error)}", where=path) from None
 
 
-def scored_by(opened: Opened, gate: Gate, found: Judged) -> Judged:
-    """Verdicts whose scores a gate asks for: those that are scored, or another judge's.
+def scored_by(
+    opened: Opened, gate: Gate, found: Judged, samples: Callable[[str], list[Sample]] | None = None
+) -> Judged:
+    """Verdicts whose scores a gate asks for: those that are scored, or another judge's, read task by task.
+
+    ``samples`` gives those of a task; None = they are read from the run.
 
     Raises
     ------
@@ -91,7 +97,7 @@ def scored_by(opened: Opened, gate: Gate, found: Judged) -> Judged:
     """
     if gate.judge is None:
         return found
-    scores = found if found.judge == gate.judge else judged(opened, gate.judge)
+    scores = found if found.judge == gate.judge else judged_by_task(opened, samples or opened.samples, gate.judge)
     if gate.judge_sha256 not in (None, scores.sha256):
         raise UserError(
             f"gate {gate.name}: its thresholds are of another version of judge {gate.judge}; make it anew with "

@@ -100,6 +100,7 @@ def pairs_of(
     by_id = {prompt.doc_id: prompt for prompt in prompts}
     others = None if against is None else {sample.cell: sample.text for sample in against}
     pairs = {}
+    sha256 = config.sha256
     for sample in config.selected(samples):
         prompt = by_id[sample.doc_id]
         if others is not None:
@@ -110,7 +111,7 @@ def pairs_of(
             reference = prompt.references[0]
         else:
             continue
-        key = verdict_key(config.sha256, prompt, sample.text, reference)
+        key = verdict_key(sha256, prompt, sample.text, reference)
         pairs[sample.cell] = Pair(prompt, sample, reference, key)
     if not pairs:
         what = "no sample that this judge judges" if not config.selected(samples := list(samples)) else "no reference"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,9 @@ from benchmark.judging.config import (
 from benchmark.judging.judge import Judge, Pair, check_verdicts, judge_pairs, load_judge, pairs_of
 from benchmark.judging.report import JudgeReport, report
 from benchmark.opened import Opened, open_run
-from benchmark.records import Cell, Manifest, Verdict, sha256_of
+from benchmark.records import Cell, Manifest, Sample, Verdict, sha256_of
 from benchmark.runs import Run, read_verdicts, write_record
+from benchmark.task_by_task import TaskByTask
 
 Progress = Callable[[str, int, int], None]
 """(stage, cells done since the last call, cells in all)."""
@@ -106,14 +107,20 @@ def questions(opened: Opened, config: JudgeConfig, against: Opened | None = None
     """Lay out what a judge is asked about a run, task by task; tasks without anything to compare with are left out."""
     assert opened.prompts is not None
     found = []
-    for entry in opened.suite.tasks:
-        prompts = opened.prompts[entry.task]
-        if against is None and not any(prompt.references for prompt in prompts):
-            continue
-        others = against.samples(entry.task) if against else None
-        pairs = pairs_of(config, prompts, opened.samples(entry.task), others)
-        log = opened.run.verdicts_path(entry.task, config.judge, opponent_name(against.manifest) if against else None)
-        found.append(Question(entry.task, pairs, log))
+    for task in [entry.task for entry in opened.suite.tasks] if against else _comparable(opened):
+        others = against.samples(task) if against else None
+        pairs = pairs_of(config, opened.prompts[task], opened.samples(task), others)
+        log = opened.run.verdicts_path(task, config.judge, opponent_name(against.manifest) if against else None)
+        found.append(Question(task, pairs, log))
+    return found
+
+
+def _comparable(opened: Opened) -> list[str]:
+    """Name the tasks whose prompts have references; there must be one."""
+    assert opened.prompts is not None
+    found = [
+        entry.task for entry in opened.suite.tasks if any(prompt.references for prompt in opened.prompts[entry.task])
+    ]
     if not found:
         raise UserError(f"no prompt of suite {opened.suite.id} has a reference here to compare with; give --against")
     return found
@@ -201,9 +208,10 @@ class Judged(NamedTuple):
 
     judge: str | None
     sha256: str | None
-    verdicts: dict[str, list[Verdict]]
+    verdicts: Mapping[str, list[Verdict]]
     """Task → its verdicts, one a cell; a later line of the log supersedes an earlier one."""
     reports: list[JudgeReport]
+    """One a task whose verdicts were read."""
     logs: list[Path]
 
 
@@ -227,6 +235,17 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
     UserError
         If several judges might be meant, a verdict is missing or failed, or is not on these texts.
     """
+    found = judged_by_task(opened, opened.samples, name, allow_missing=allow_missing)
+    return found._replace(verdicts=dict(found.verdicts))
+
+
+def judged_by_task(
+    opened: Opened, samples: Callable[[str], list[Sample]], name: str | None = None, *, allow_missing: bool = False
+) -> Judged:
+    """Read what one judge said of a run, each task when its verdicts are asked for; see `judged`.
+
+    ``samples`` gives those of a task. A task's verdicts are checked when they are read, and its report is there then.
+    """
     run = opened.run
     if opened.prompts is None:
         return _imported(opened, name)
@@ -247,9 +266,11 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
             f"is not judge {name} as it is here; move it and its verdicts away to judge again",
             where=run.judge_path(name),
         )
-    asked = questions(opened, config)
-    verdicts, reports = {}, []
-    for question in asked:
+    assert opened.prompts is not None
+    prompts, reports = opened.prompts, list[JudgeReport]()
+
+    def read(task: str) -> list[Verdict]:
+        question = Question(task, pairs_of(config, prompts[task], samples(task)), run.verdicts_path(task, config.judge))
         log = question.verdicts() if allow_missing else read_verdicts(question.log, question.task)
         check_verdicts(log, question.pairs, where=question.log, keys=_keys(question.pairs), complete=not allow_missing)
         check_preferences(config, question.pairs, log, where=question.log)
@@ -261,9 +282,13 @@ def judged(opened: Opened, name: str | None = None, *, allow_missing: bool = Fal
                 "score what is there with --allow-missing",
                 where=question.log,
             )
-        verdicts[question.task] = list({verdict.cell: verdict for verdict in log}.values())
-        reports.append(found)
-    return Judged(config.judge, config.sha256, verdicts, reports, [q.log for q in asked if q.log.exists()])
+        if task not in [report.task for report in reports]:
+            reports.append(found)
+        return list({verdict.cell: verdict for verdict in log}.values())
+
+    tasks = _comparable(opened)
+    logs = [run.verdicts_path(task, config.judge) for task in tasks]
+    return Judged(config.judge, config.sha256, TaskByTask(tasks, read), reports, [log for log in logs if log.exists()])
 
 
 def _imported(opened: Opened, name: str | None) -> Judged:
@@ -275,7 +300,7 @@ def _imported(opened: Opened, name: str | None) -> Judged:
     for entry in opened.suite.tasks:
         logs.append(run.verdicts_path(entry.task, identity.judge))
         verdicts[entry.task] = run.verdicts(entry.task, identity.judge)
-        check_verdicts(verdicts[entry.task], (s.cell for s in opened.samples(entry.task)), where=logs[-1])
+        check_verdicts(verdicts[entry.task], opened.cells(entry.task), where=logs[-1])
     return Judged(identity.judge, identity.judge_sha256, verdicts, [], logs)
 
 

@@ -220,6 +220,12 @@ METRICS: dict[str, Metric] = {
         "valid share", "share of outputs that pass the quality gate", "higher is better", "[0, 1]"
     ),
     "length_words": Metric("length", "mean words an output", "describes", "[0, ∞)"),
+    "length_characters": Metric(
+        "characters", "mean characters an output, where only verdicts are published", "describes", "[0, ∞)"
+    ),
+    "reference_length_characters": Metric(
+        "reference's characters", "mean characters of the reference, on the same prompts", "describes", "[0, ∞)"
+    ),
     "empty_share": Metric("empty share", "share of outputs without text", "describes", "[0, 1]"),
     "token_entropy_per_input": Metric(
         "token entropy per input",

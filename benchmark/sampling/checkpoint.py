@@ -38,6 +38,12 @@ def locate(model_id: str, revision: str = "main") -> Located:
     return Located(model_id, hub_commit(model_id, revision), None)
 
 
+def declared(model: str) -> str:
+    """Name a checkpoint as a model card does: a folder by its weights' hash, a hub id with its commit where known."""
+    found = locate(model)
+    return found.weights_sha256 or (f"{found.id}@{found.revision}" if found.revision else found.id)
+
+
 def public_arguments(arguments: Mapping[str, Any]) -> dict[str, JsonValue]:
     """Keep what may change a model's outputs and may be shown: no secrets, and folders by name and content."""
     public: dict[str, JsonValue] = {}

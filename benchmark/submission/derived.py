@@ -5,7 +5,7 @@ The pocket suite's verdicts are more than half of a submission's bytes, most of 
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 
 from benchmark.errors import UserError
 from benchmark.judging.config import OracleConfig, find_judge
@@ -22,25 +22,34 @@ def own_oracle(suite: str) -> OracleConfig | None:
     return config if isinstance(config, OracleConfig) else None
 
 
-def write_again(run: Run, task: str, log: Path) -> None:
-    """Write the log of the suite's own oracle on one task, from the run's samples.
+def write_again(run: Run, tasks: Collection[str], into: Run) -> None:
+    """Write the logs of the suite's own oracle on some tasks, from the run's samples.
 
     Parameters
     ----------
     run
-        With its manifest and the samples of the task.
-    task
+        With its manifest and the samples of the tasks.
+    tasks
         Of the run's suite.
-    log
-        Where to; nothing is there yet.
+    into
+        The run whose logs are written, which has none of them yet; it may be ``run`` itself.
 
     Raises
     ------
     UserError
-        If the suite has no oracle, it does not know the task, or the samples are not the manifest's grid.
+        If the suite has no oracle, it does not know a task, or the samples are not the manifest's grid.
     """
+    if not tasks:
+        return
     opened = open_run(run)
     config = own_oracle(opened.suite.id)
-    if config is None or opened.prompts is None or task not in opened.prompts:
-        raise UserError(f"suite {opened.suite.id} has no oracle that judges {task}; pack its verdicts", where=log)
-    judge_pairs(load_judge(config), pairs_of(config, opened.prompts[task], opened.samples(task)), log)
+    prompts = opened.prompts or {}
+    unknown = sorted(tasks) if config is None else [task for task in tasks if task not in prompts]
+    if config is None or unknown:
+        raise UserError(
+            f"suite {opened.suite.id} has no oracle that judges {unknown[0]}; pack its verdicts", where=run.folder
+        )
+    asker = load_judge(config)
+    for task in tasks:
+        pairs = pairs_of(config, prompts[task], opened.samples(task))
+        judge_pairs(asker, pairs, into.verdicts_path(task, config.judge))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from benchmark.opened import Opened, open_run
+from benchmark.opened import open_run
 from benchmark.records import FinishReason, Prompt, Record, Role, Sample, Share, Verdict
 from benchmark.runs import Run
+from benchmark.suites import Suite, load_suite
 
 PROMPTS = 2
 """Prompts a task."""
@@ -96,21 +98,49 @@ def pick(run: Run, judge: str | None) -> tuple[Example, ...]:
     if opened.prompts is None:
         return ()
     made_here = {task.task for task in opened.manifest.identity.tasks if task.data is None}
+    ours = {
+        (prompt.task, prompt.doc_id): prompt
+        for task in made_here
+        for prompt in sorted(opened.prompts[task], key=lambda prompt: _lot(prompt.task, prompt.doc_id))[:PROMPTS]
+    }
+    return _pick(
+        opened.suite, {entry.task: opened.samples(entry.task) for entry in opened.suite.tasks}, run, judge, ours
+    )
+
+
+def pick_outputs(run: Run, judge: str | None) -> tuple[Example, ...]:
+    """Pick as `pick` does, from the logs alone: without prompts and references, which take lm-eval to load.
+
+    Empty for an imported suite.
+    """
+    suite = load_suite(run.manifest().identity.suite)
+    if suite.imported:
+        return ()
+    return _pick(suite, {entry.task: run.samples(entry.task) for entry in suite.tasks}, run, judge, {})
+
+
+def _pick(
+    suite: Suite,
+    logs: Mapping[str, Sequence[Sample]],
+    run: Run,
+    judge: str | None,
+    prompts: Mapping[tuple[str, str], Prompt],
+) -> tuple[Example, ...]:
     examples = []
-    for entry in opened.suite.tasks:
-        chosen = sorted(opened.prompts[entry.task], key=_lot)[:PROMPTS]
-        samples = _shown(opened, entry.task, {prompt.doc_id for prompt in chosen})
+    for entry in suite.tasks:
+        chosen = sorted({sample.doc_id for sample in logs[entry.task]}, key=lambda doc_id: _lot(entry.task, doc_id))
         told = _told(run, entry.task, judge)
-        for prompt in chosen:
-            ours = entry.task in made_here
-            reference = next(iter(prompt.references), None)
+        for doc_id in chosen[:PROMPTS]:
+            prompt = prompts.get((entry.task, doc_id))
+            reference = next(iter(prompt.references), None) if prompt else None
+            shown = [sample for sample in logs[entry.task] if sample.doc_id == doc_id and sample.index < SAMPLES]
             examples.append(
                 Example(
                     task=entry.task,
                     role=entry.role,
-                    doc_id=prompt.doc_id,
-                    prompt=excerpt(prompt.text, MOST_TEXT) if ours else None,
-                    reference=excerpt(reference, MOST_TEXT) if ours and reference is not None else None,
+                    doc_id=doc_id,
+                    prompt=excerpt(prompt.text, MOST_TEXT) if prompt else None,
+                    reference=excerpt(reference, MOST_TEXT) if reference is not None else None,
                     samples=tuple(
                         ExampleSample(
                             temperature=sample.temperature,
@@ -119,8 +149,7 @@ def pick(run: Run, judge: str | None) -> tuple[Example, ...]:
                             finish_reason=sample.finish_reason,
                             verdict=_verdict(told.get(sample.cell)),
                         )
-                        for sample in samples
-                        if sample.doc_id == prompt.doc_id
+                        for sample in sorted(shown, key=lambda sample: (sample.temperature, sample.index))
                     ),
                 )
             )
@@ -134,13 +163,8 @@ def excerpt(text: str, most: int) -> Excerpt:
     return Excerpt(text=text[:most] + "…", left_out=len(text) - most)
 
 
-def _lot(prompt: Prompt) -> str:
-    return hashlib.sha256(f"{prompt.task}/{prompt.doc_id}".encode()).hexdigest()
-
-
-def _shown(opened: Opened, task: str, doc_ids: set[str]) -> list[Sample]:
-    found = [sample for sample in opened.samples(task) if sample.doc_id in doc_ids and sample.index < SAMPLES]
-    return sorted(found, key=lambda sample: (sample.temperature, sample.index))
+def _lot(task: str, doc_id: str) -> str:
+    return hashlib.sha256(f"{task}/{doc_id}".encode()).hexdigest()
 
 
 def _told(run: Run, task: str, judge: str | None) -> dict[tuple[str, float, int], Verdict]:

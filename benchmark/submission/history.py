@@ -14,6 +14,7 @@ from benchmark.records import Name, Record
 from benchmark.runs import first_problem
 from benchmark.submission.events import FILE as EVENTS
 from benchmark.submission.record import FILE
+from benchmark.submission.rejudge import PLACE as REJUDGED
 
 NOTES = "NOTES.yaml"
 """Maintainers' notes, below ``submissions/``: a row leaves, or is ranked in spite of a flag, by one that names it."""
@@ -66,19 +67,24 @@ def check_history(root: Path, base: str) -> list[str]:
     ------
     UserError
         For a file of a published submission that was changed, or removed without a maintainer's note that names it;
-        and for a log of events that was not only appended to.
+        for a log of events that was not only appended to; and for new submissions that come with a record of
+        re-judging, which only maintainers write.
     """
     parted = _git(root, "merge-base", base, "HEAD").strip()
     lines = _git(root, "diff", "--name-status", "--no-renames", "-z", parted, "HEAD", "--", ".").split("\0")
     removed = {note.submission for note in read_notes(root) if note.decision == "removed"}
     prefix = _git(root, "rev-parse", "--show-prefix").strip()
-    added = set()
+    added: set[str] = set()
+    records = []
     for status, name in zip(lines[0::2], lines[1::2], strict=False):
         parts = PurePosixPath(name.removeprefix(prefix)).parts
         if parts == (EVENTS,) and status != "A":
             before = _git(root, "show", f"{parted}:{name}")
             if not (root / EVENTS).exists() or not (root / EVENTS).read_text(encoding="utf-8").startswith(before):
                 raise UserError("is only ever appended to; restore it from git", where=root / EVENTS)
+        if parts[0] == REJUDGED:
+            records.append(parts)
+            continue
         if len(parts) < 4:
             continue  # no file of a submission
         folder = "/".join(parts[:3])
@@ -95,6 +101,11 @@ def check_history(root: Path, base: str) -> list[str]:
                 f"{folder} in {NOTES}",
                 where=root / name.removeprefix(prefix),
             )
+    if added and records:
+        raise UserError(
+            "comes with new submissions, and records are maintainers' own; take it out of this branch",
+            where=root.joinpath(*records[0]),
+        )
     return sorted(added)
 
 

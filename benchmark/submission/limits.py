@@ -6,6 +6,7 @@ and a process that is out of bounds can only be ended from outside.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ import benchmark
 from benchmark.errors import UserError
 from benchmark.records import Scores
 from benchmark.submission.reading import MAX_FILE
+from benchmark.submission.record import Submission
 
 
 class Limits(NamedTuple):
@@ -39,6 +41,16 @@ FULL = Limits(6 * 2**30, 3600.0)
 """Of all checks, the sentence encoder's among them."""
 
 
+_OURS = 240 * 2**20
+"""Bytes of our own code and libraries."""
+_OF_A_SAMPLE = 1_200
+"""Bytes that a sample and its verdict take at the least, whatever they say."""
+_OF_A_BYTE = 6
+"""Bytes that each byte of a log of samples takes at the least, as text, record and words."""
+_SAMPLES_A_SECOND = 15_000
+"""More are checked nowhere."""
+
+
 class Outcome(NamedTuple):
     """What became of one validation."""
 
@@ -54,17 +66,17 @@ class Outcome(NamedTuple):
     """Most bytes that were resident; None where the process was ended, or the system does not tell."""
 
 
-def validate_fast(folder: Path, root: Path, limits: Limits = FAST) -> Outcome:
+def validate_fast(folder: Path, root: Path, limits: Limits = FAST, published: Path | None = None) -> Outcome:
     """Make the fast checks of one submission, within limits; see `validate_within`."""
-    return validate_within(folder, root, limits, fast=True)
+    return validate_within(folder, root, limits, fast=True, published=published)
 
 
-def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool) -> Outcome:
+def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool, published: Path | None = None) -> Outcome:
     """Check one submission in a process of its own.
 
     Parameters
     ----------
-    folder, root, fast
+    folder, root, fast, published
         See `benchmark.submission.validate.validate`.
     limits
         What it may take.
@@ -85,7 +97,16 @@ def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool) -> 
         with (left / "errors").open("wb") as errors:
             process = subprocess.Popen(
                 # Without -P a folder `benchmark` or a `json.py` of a stranger's, where we happen to be, would be ours.
-                [sys.executable, "-P", "-m", __name__, str(folder), str(root), place, json.dumps([*limits, fast])],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    __name__,
+                    str(folder),
+                    str(root),
+                    place,
+                    json.dumps([*limits, fast, str(published or "")]),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -115,6 +136,28 @@ def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool) -> 
             raise RuntimeError(f"{folder}: validation broke off with exit status {code}\n{tail}")
     problem = f"{folder}: its validation takes more than {what}; submit fewer samples, or shorter ones"
     return Outcome(folder, problem, None, None, seconds, None)
+
+
+def too_large(submission: Submission, limits: Limits = FAST) -> str | None:
+    """Tell beforehand what cannot be checked within the limits: the samples of one task are in memory at a time.
+
+    Returns
+    -------
+    str or None
+        Why not, in one line; None where it may be. What is let through may still turn out to take too much.
+    """
+    tasks = [task.task for task in submission.manifest.identity.tasks]
+    sizes = {Path(file.path).name.partition(".")[0]: file.bytes for file in submission.files if "samples/" in file.path}
+    for task in tasks:
+        cells, size = submission.cells(task), sizes.get(task, 0)
+        if (least := _OURS + cells * _OF_A_SAMPLE + size * _OF_A_BYTE) > limits.memory:
+            return (
+                f"{cells:,} samples of {task} in {size:,} bytes take at least {least // 2**20:,} MiB to check, and "
+                f"{limits.memory // 2**20:,} are there; submit fewer samples, or shorter ones"
+            )
+    if (cells := sum(map(submission.cells, tasks))) > (most := int(limits.seconds * _SAMPLES_A_SECOND)):
+        return f"{cells:,} samples; at most {most:,} can be checked in {limits.seconds:g} s; submit fewer"
+    return None
 
 
 _NO_MEMORY = 3
@@ -177,14 +220,18 @@ def _bound(what: int, most: int) -> None:
 
 
 def _main(folder: str, root: str, place: str, how: str) -> int:
-    memory, seconds, fast = json.loads(how)
+    memory, seconds, fast, published = json.loads(how)
     _load(fast=fast)
+    gc.freeze()  # our own code is not looked through for garbage again and again
     _limit(Limits(memory, seconds))
+    from benchmark.submission.unpack import read_submission
     from benchmark.submission.validate import validate
 
     problem = tier = None
     try:
-        found = validate(Path(folder), Path(root), fast=fast)
+        if fast and (why := too_large(read_submission(Path(folder), Path(root)), Limits(memory, seconds))):
+            raise UserError(why, where=folder)
+        found = validate(Path(folder), Path(root), fast=fast, published=Path(published) if published else None)
         tier = found.tier
         (Path(place) / "scores.json").write_text(found.scores.model_dump_json(), encoding="utf-8")
     except UserError as error:

@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,12 +15,15 @@ from pydantic import ValidationError
 from benchmark.errors import UserError
 from benchmark.records import ModelCard
 from benchmark.runs import Run, first_problem, write_record
+from benchmark.submission.derived import own_oracle, write_again
 from benchmark.submission.reading import MAX_PACKED, plain
 from benchmark.submission.record import FILE, VERSION, PackedFile, Submission, revision_of
 from benchmark.suites import load_suite
 
 
-def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: str | None = None) -> Path:
+def pack(
+    run: Run, model: str, root: Path, card: Mapping[str, object], *, url: str | None = None, derive: bool = False
+) -> Path:
     """Pack a scored run.
 
     Parameters
@@ -35,6 +39,9 @@ def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: s
     url
         Where logs that are over 10 MB when packed will be published: ``<url>/<task>.jsonl.gz`` and so on. They are
         written beside the submission, into ``<root>/../to-publish``, for the user to put there.
+    derive
+        Leave out logs of the suite's own oracle, which says them again from the samples: half of the bytes. A log that
+        it would write otherwise, having been broken off and taken up again, is packed all the same.
 
     Returns
     -------
@@ -51,6 +58,7 @@ def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: s
     if manifest.shard:
         raise UserError("a shard is no submission; `gendiv merge` all of them first", where=run.manifest_path)
     logs = list(scores.inputs_sha256)
+    derived = _derivable(run, logs) if derive else set()
     try:
         said = ModelCard.model_validate(manifest.card.model_dump() | {k: v for k, v in card.items() if v is not None})
     except ValidationError as error:
@@ -61,7 +69,7 @@ def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: s
             model=model,
             revision=revision_of(manifest.model),
             manifest=manifest.model_copy(update={"card": said}),
-            files=tuple(_packed(run, log, scores.inputs_sha256[log], url) for log in logs),
+            files=tuple(_packed(run, log, scores.inputs_sha256[log], url, derived=log in derived) for log in logs),
             claims=scores.estimates,
             claimed_judge=scores.identity.judge,
         )
@@ -75,6 +83,8 @@ def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: s
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         for file in submission.files:
+            if file.derived:
+                continue
             packed = _gzip(run.folder / file.path)
             place = temporary / f"{file.path}.gz" if file.url is None else _aside(root, submission, file)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +104,14 @@ def pack(run: Run, model: str, root: Path, card: Mapping[str, object], *, url: s
     return target
 
 
-def _packed(run: Run, log: str, sha256: str, url: str | None) -> PackedFile:
+def _packed(run: Run, log: str, sha256: str, url: str | None, *, derived: bool) -> PackedFile:
     path = run.folder / log
     size = path.stat().st_size
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError("changed while it was being packed; pack again", where=path)
+    if derived:
+        return PackedFile(path=log, sha256=sha256, bytes=size, derived=True)
     large = len(_gzip(path)) > MAX_PACKED
     if large and url is None:
         raise UserError(
@@ -107,6 +119,19 @@ def _packed(run: Run, log: str, sha256: str, url: str | None) -> PackedFile:
         )
     place = f"{url.rstrip('/')}/{log}.gz" if large and url else None
     return PackedFile(path=log, sha256=sha256, bytes=size, url=place)
+
+
+def _derivable(run: Run, logs: Sequence[str]) -> set[str]:
+    """Which logs the suite's own oracle writes again from the samples, to the byte."""
+    oracle = own_oracle(run.manifest().identity.suite)
+    if oracle is None:
+        return set()
+    ends = f".{oracle.judge}.jsonl"
+    tasks = {log.removeprefix("verdicts/").removesuffix(ends): log for log in logs if log.endswith(ends)}
+    with tempfile.TemporaryDirectory(prefix="gendiv-") as place:
+        again = Run(place)
+        write_again(run, tasks, again)
+        return {log for log in tasks.values() if (again.folder / log).read_bytes() == (run.folder / log).read_bytes()}
 
 
 def _aside(root: Path, submission: Submission, file: PackedFile) -> Path:

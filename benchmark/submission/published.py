@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Annotated, NamedTuple, get_args
 
@@ -133,10 +133,23 @@ def published(
     if write:
         earlier.save()
         _remove_stale(kept, {derived_path(kept, row.folder) for row in rows})
-    rows = [_reproduced(row, rows) for row in rows]
+    alike: dict[tuple[str | None, ...], list[Published]] = defaultdict(list)
+    for row in rows:
+        for key in _weights(row):
+            alike[key].append(row)
+    rows = [_reproduced(row, alike[next(iter(_weights(row)), ())]) for row in rows]
     several = Counter((row.submission.model, row.submission.manifest.identity.suite) for row in rows)
     rows.sort(key=lambda row: row.folder)
     return [_shown(row, several[row.submission.model, row.submission.manifest.identity.suite] > 1) for row in rows]
+
+
+def _weights(row: Published) -> Iterator[tuple[str | None, ...]]:
+    """By what a row's weights are known, the best first."""
+    model = row.scores.model
+    if model.weights_sha256 is not None:
+        yield (model.weights_sha256,)
+    if model.revision is not None:
+        yield (model.id, model.revision)
 
 
 def _reproduced(row: Published, rows: Sequence[Published]) -> Published:

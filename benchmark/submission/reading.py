@@ -199,13 +199,10 @@ def strict_json(data: bytes, where: str | Path) -> Any:
         field that is there twice, text with half a character, too deep a structure or more than `MAX_VALUES` values.
     """
     try:
-        found = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_no_doubles,
-            parse_constant=_no_constant,
-            parse_int=_integer,
-            parse_float=_finite,
-        )
+        text = data.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise ValueError("Unexpected UTF-8 BOM")
+        found = _STRICT.decode(text)
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 at byte {error.start}", where=where) from None
     except RecursionError:
@@ -275,6 +272,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError("a number out of range")
     return value
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_no_doubles, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
+)
 
 
 def strange_letter(text: str) -> str | None:

@@ -42,6 +42,8 @@ class PackedFile(Record):
     """Length before packing."""
     url: Annotated[str, Field(pattern=_URL)] | None = None
     """Where the gzipped log is published; None = beside this file."""
+    derived: bool = False
+    """True where the log is in no file: the suite's own oracle writes it again, to this hash, from the samples."""
 
     @field_validator("path")
     @classmethod
@@ -49,6 +51,12 @@ class PackedFile(Record):
         if not _PATH.fullmatch(value):
             raise ValueError("is no samples/<task>.jsonl or verdicts/<task>.<judge>.jsonl")
         return value
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> PackedFile:
+        if self.derived and (self.url or self.path.startswith("samples/")):
+            raise ValueError("derived: of verdicts alone, and they are published nowhere else")
+        return self
 
 
 class Submission(Record):
@@ -65,7 +73,7 @@ class Submission(Record):
     manifest: Manifest
     """``run.json`` of the run, with the model card."""
     files: Annotated[tuple[PackedFile, ...], Field(min_length=1, max_length=100, strict=False)]
-    """The run's logs: samples of every task, and verdicts."""
+    """The run's logs: samples of every task, and verdicts; of a suite without texts verdicts alone."""
     claims: Annotated[tuple[Estimate, ...], Field(max_length=5_000, strict=False)]
     """Scores as the submitter computed them; CI computes them again."""
     claimed_judge: FileName | None
@@ -125,7 +133,8 @@ class Submission(Record):
             raise ValueError(f"files: {total:,} bytes in all; at most {MAX_UNPACKED:,} are read")
         tasks = {task.task for task in self.manifest.identity.tasks}
         sampled = {path[len("samples/") : -len(".jsonl")] for path in paths if path.startswith("samples/")}
-        if sampled != tasks:
+        # A suite without texts has none; `read_submission` knows which suites those are.
+        if sampled and sampled != tasks:
             raise ValueError(f"files: samples of {', '.join(sorted(sampled ^ tasks))}: named there or in tasks alone")
         for path in paths:
             if path.startswith("verdicts/") and path.removeprefix("verdicts/").partition(".")[0] not in tasks:

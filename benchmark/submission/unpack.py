@@ -7,7 +7,7 @@ import functools
 import hashlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from benchmark.errors import UserError
 from benchmark.judging.config import JudgeConfig, OracleConfig, find_judge
 from benchmark.records import Sample, Verdict
 from benchmark.runs import Run, write_atomically, write_record
+from benchmark.submission.derived import own_oracle, write_again
 from benchmark.submission.migrate import current
 from benchmark.submission.reading import (
     MAX_FILE,
@@ -71,7 +72,7 @@ def read_submission(folder: Path, root: Path) -> Submission:
     if place != submission.folder:
         raise UserError(f"lies in {place!r} and says {submission.folder!r}; move it there", where=where)
     _check_suite(submission, load_suite(submission.manifest.identity.suite), where)
-    named = {f"{file.path}.gz" for file in submission.files if file.url is None}
+    named = {f"{file.path}.gz" for file in submission.files if file.url is None and not file.derived}
     judges = _judges(submission)
     if missing := sorted(named - set(there)):
         raise UserError("no such file, and submission.json names it; pack it again", where=folder / missing[0])
@@ -108,6 +109,17 @@ def _check_suite(submission: Submission, suite: Suite, where: Path) -> None:
         raise UserError(
             "manifest.identity.sampling: is null where outputs were made elsewhere, and only there", where=where
         )
+    if suite.texts != _has_texts(submission):
+        what = (
+            "no samples; pack the run again"
+            if suite.texts
+            else f"suite {suite.id} publishes no samples; leave them out"
+        )
+        raise UserError(f"files: {what}", where=where)
+
+
+def _has_texts(submission: Submission) -> bool:
+    return any(file.path.startswith("samples/") for file in submission.files)
 
 
 def _judges(submission: Submission) -> dict[str, str]:
@@ -193,18 +205,36 @@ def lay_out(submission: Submission, folder: Path, into: Path, published: Path | 
     run = Run(into)
     write_record(run.manifest_path, submission.manifest)
     for file in submission.files:
+        if file.derived:
+            continue
         if file.url is not None and published is None:
             raise UserError(f"is published at {file.url}; fetch it first", where=folder / f"{file.path}.gz")
         _unpack(submission, published if file.url and published else folder, file, run.folder / file.path)
     there = list_files(folder)
     for name in sorted(_judges(submission).keys() & set(there)):
         write_atomically(run.folder / name, read_judge(submission, folder, name))
+    _derive(run, [file for file in submission.files if file.derived], folder)
     return run
+
+
+def _derive(run: Run, files: Sequence[PackedFile], folder: Path) -> None:
+    """Have the suite's own oracle say again what it said, and see that it is that."""
+    oracle = own_oracle(run.manifest().identity.suite) if files else None
+    for file in files:
+        if oracle is None or judge_of(file) != oracle.judge:
+            raise UserError(
+                f"files: {file.path} is derived, and not of the suite's own oracle; pack it", where=folder / FILE
+            )
+    write_again(run, [Path(file.path).name.partition(".")[0] for file in files], run)
+    for file in files:
+        data = (run.folder / file.path).read_bytes()
+        if (len(data), hashlib.sha256(data).hexdigest()) != (file.bytes, file.sha256):
+            raise UserError(f"files: {file.path} is not what its judge says of these samples", where=folder / FILE)
 
 
 def _unpack(submission: Submission, folder: Path, file: PackedFile, target: Path) -> None:
     source = folder / f"{file.path}.gz"
-    samples = file.path.startswith("samples/")
+    samples, texts = file.path.startswith("samples/"), _has_texts(submission)
     kind: type[Sample] | type[Verdict] = Sample if samples else Verdict
     task = Path(file.path).name.partition(".")[0]
     most = submission.cells(task) * (1 if samples else MAX_VERDICTS)
@@ -216,7 +246,7 @@ def _unpack(submission: Submission, folder: Path, file: PackedFile, target: Path
             where = f"{source}:{number}"
             if number > most:
                 raise UserError(f"a line more than the {most:,} that its grid may have; remove it", where=where)
-            _check(parse(line, kind, where), where)
+            _check(parse(line, kind, where), where, texts=texts)
             out.write(line + b"\n")
             seen.update(line + b"\n")
             size += len(line) + 1
@@ -224,7 +254,7 @@ def _unpack(submission: Submission, folder: Path, file: PackedFile, target: Path
         raise UserError(f"is not what submission.json says of {file.path}: bytes or sha256 differ", where=source)
 
 
-def _check(record: Sample | Verdict, where: str) -> None:
+def _check(record: Sample | Verdict, where: str, *, texts: bool) -> None:
     """Refuse what a record may hold elsewhere and no honest log of a submission does."""
     if math.copysign(1, record.temperature) < 0:
         raise UserError("temperature: -0.0; write 0.0", where=where)
@@ -233,6 +263,10 @@ def _check(record: Sample | Verdict, where: str) -> None:
         words["key"] = record.key
         if len(record.orders) not in (0, 2):
             raise UserError(f"orders: {len(record.orders)} of them; there are two, or none", where=where)
+        if record.raw and not texts:
+            raise UserError("raw: replies are texts, and this suite publishes none; leave them out", where=where)
+        if not texts and record.error:
+            words["error"] = record.error
         if len(record.raw) > MAX_REPLIES:
             raise UserError(f"raw: {len(record.raw)} replies; at most {MAX_REPLIES} are read", where=where)
     for field, text in words.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,10 +16,12 @@ from benchmark.metrics.catalog import OWN
 from benchmark.opened import open_run
 from benchmark.records import Estimate, Flag, Scores, Verdict
 from benchmark.runs import Run
-from benchmark.submission.anomalies import at_headline, fingerprint, speaks_to_the_judge
+from benchmark.submission.anomalies import Look
 from benchmark.submission.events import FILE as EVENTS
+from benchmark.submission.examples import Example, pick
 from benchmark.submission.history import NOTES
 from benchmark.submission.record import FILE, Submission
+from benchmark.submission.rejudge import PLACE
 from benchmark.submission.unpack import as_run, read_submission
 from benchmark.suites import load_suite
 
@@ -35,7 +37,7 @@ NOT_OURS = (OWN, "nli_")
 
 
 SCHEMA = "schema"
-BESIDE = ("README.md", EVENTS, NOTES, SCHEMA)
+BESIDE = ("README.md", EVENTS, NOTES, SCHEMA, PLACE)
 """What may stand beside submissions."""
 
 
@@ -51,6 +53,8 @@ class Checked(NamedTuple):
     """Anomalies of the texts; those of its scores are in ``scores``."""
     fingerprint: dict[str, str]
     """See `benchmark.submission.anomalies`."""
+    examples: tuple[Example, ...]
+    """See `benchmark.submission.examples`; none where only the fast checks were made."""
 
 
 def find(path: Path) -> list[tuple[Path, Path]]:
@@ -66,14 +70,24 @@ def find(path: Path) -> list[tuple[Path, Path]]:
         raise UserError("no such folder", where=path)
     if (path / FILE).exists():
         return [(path, path.parents[2])]
-    found = [(folder, path) for folder in sorted(path.glob("*/*/*")) if folder.parent.parent.name != SCHEMA]
+    found = [
+        (folder, path) for folder in sorted(path.glob("*/*/*")) if folder.parent.parent.name not in (SCHEMA, PLACE)
+    ]
+    holding = {folder.parents[1].name for folder, _ in found}
     for entry in sorted(path.iterdir()):
-        if entry.name not in BESIDE and not any(entry in folder.parents for folder, _ in found):
+        if entry.name not in BESIDE and entry.name not in holding:
             raise UserError("is no submission, <org>__<model>/<revision>/<suite>; remove it", where=entry)
     return found
 
 
-def validate(folder: Path, root: Path, *, fast: bool = False, progress: Progress = lambda *_: None) -> Checked:
+def validate(
+    folder: Path,
+    root: Path,
+    *,
+    fast: bool = False,
+    published: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> Checked:
     """Check one submission.
 
     Parameters
@@ -84,6 +98,9 @@ def validate(folder: Path, root: Path, *, fast: bool = False, progress: Progress
         The folder ``submissions`` that it lies in.
     fast
         Leave out the sentence encoder and the judges: form, grid, hashes, and what texts and verdicts alone give.
+    published
+        Folder that holds, below the submission's own name, logs that it publishes elsewhere; see
+        `benchmark.submission.fetch`.
     progress
         See `benchmark.judging.runs.Progress`.
 
@@ -97,31 +114,56 @@ def validate(folder: Path, root: Path, *, fast: bool = False, progress: Progress
     manifest = submission.manifest
     if manifest.kind != "model" and not manifest.model.id.startswith("control:"):
         raise UserError(f"manifest.kind: {manifest.model.id!r} is no control, and no {manifest.kind}", where=folder)
-    with as_run(submission, folder) as run:
-        scores = pipeline.score(run, progress, judge=submission.claimed_judge, embeddings=not fast, own=False)
+    with as_run(submission, folder, published and published / submission.folder) as run:
+        look = Look()
+        scores = pipeline.score(
+            run,
+            progress,
+            judge=submission.claimed_judge,
+            embeddings=not fast,
+            own=False,
+            look=look.at,
+        )
         if scores.identity.judge != submission.claimed_judge:
             raise UserError(
                 f"claimed_judge: {submission.claimed_judge!r}, and scored by {scores.identity.judge!r}", where=folder
             )
-        check_claims(submission.claims, scores.estimates, fast=fast, where=folder)
+        plane = [axis.metric for axis in (suite.plane.x, suite.plane.y, suite.plane.y2) if axis]
+        check_claims(submission.claims, scores.estimates, fast=fast, where=folder, needed=plane)
         tier: Tier = "self-reported" if fast else "arithmetic checked"
         if suite.imported:
             tier = "imported"
         elif not fast and submission.claimed_judge and judged_again(run, submission.claimed_judge, folder):
             tier = "re-judged"
-        outputs = at_headline({entry.task: run.samples(entry.task) for entry in suite.tasks})
-        spoken = speaks_to_the_judge([sample.text for sample in outputs])
-    return Checked(folder, submission, scores, tier, (spoken,) if spoken else (), fingerprint(outputs))
+        examples = () if fast else pick(run, submission.claimed_judge)
+    return Checked(folder, submission, scores, tier, look.flags, look.fingerprint, examples)
 
 
-def check_claims(claims: Sequence[Estimate], found: Iterable[Estimate], *, fast: bool, where: Path) -> None:
+def check_claims(
+    claims: Sequence[Estimate], found: Iterable[Estimate], *, fast: bool, where: Path, needed: Collection[str] = ()
+) -> None:
     """Compare what a submitter claims with what was computed here.
+
+    A metric that is claimed nowhere came into GenDiv after the submission was packed: it is computed and shown, and
+    nothing is hidden by its absence. For the same reason the interval that is compared is the one of the claim's own
+    method, wherever it is still among those that are computed.
+
+    Parameters
+    ----------
+    claims, found
+        What is claimed, and what is here.
+    fast
+        Leave out claims on embeddings, which were not computed.
+    where
+        The submission, for the message.
+    needed
+        Metrics that have to be claimed: those of the suite's plane.
 
     Raises
     ------
     UserError
-        For a number that is claimed and is another here, one that is claimed and is not here, or one that is here
-        and not claimed: nothing may be left out.
+        For a number that is claimed and is another here, or is not here; and for one that is here and not claimed
+        although its metric is claimed elsewhere, or needed.
     """
     claimed = _by_cell((claim for claim in claims if not claim.metric.startswith(NOT_OURS)), where)
     here = _by_cell(found, where)
@@ -133,17 +175,19 @@ def check_claims(claims: Sequence[Estimate], found: Iterable[Estimate], *, fast:
         if cell not in here:
             raise UserError(f"claims {name}, which its texts and verdicts do not give", where=where)
         ours = here[cell]
-        for part in ("value", "low", "high"):
-            mine, theirs = getattr(ours, part), getattr(claim, part)
-            room = ENCODER_TOLERANCE * max(1.0, abs(mine)) if embedded else TOLERANCE
-            if abs(mine - theirs) > room:
-                raise UserError(f"claims {part} {theirs!r} for {name}; here it is {mine!r}", where=where)
-        if (ours.n, ours.method) != (claim.n, claim.method):
+        if ours.n != claim.n or claim.method not in ours.intervals:
             raise UserError(
                 f"claims n = {claim.n} by {claim.method} for {name}; here {ours.n} by {ours.method}", where=where
             )
+        low, high = ours.intervals[claim.method]
+        for part, mine in (("value", ours.value), ("low", low), ("high", high)):
+            theirs = getattr(claim, part)
+            room = ENCODER_TOLERANCE * max(1.0, abs(mine)) if embedded else TOLERANCE
+            if abs(mine - theirs) > room:
+                raise UserError(f"claims {part} {theirs!r} for {name}; here it is {mine!r}", where=where)
+    known = {*needed, *(claim.metric for claim in claims)}
     for cell, ours in here.items():
-        if cell not in claimed:
+        if cell not in claimed and ours.metric in known:
             raise UserError(
                 f"claims nothing for {ours.metric} of {ours.task or 'the gap'} at T = {ours.temperature:g}; "
                 "pack the run again",

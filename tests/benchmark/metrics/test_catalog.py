@@ -55,6 +55,8 @@ IDS = [
     "nli_released_code_across_input",
     "valid_share_<gate>",
     "length_words",
+    "length_characters",
+    "reference_length_characters",
     "empty_share",
     "cut_off_share",
     "token_entropy_per_input",

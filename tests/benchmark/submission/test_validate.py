@@ -83,6 +83,44 @@ def test_a_claim_that_is_left_out_or_given_twice_or_made_up_is_refused(tiny):
         validate(tiny.folder, tiny.root, fast=True)
 
 
+def without(claims, *metrics):
+    return [claim for claim in claims if claim["metric"] not in metrics]
+
+
+def test_a_metric_that_came_later_is_computed_and_shown_and_the_planes_are_always_claimed(tiny):
+    fields = tiny.fields()
+    whole = fields["claims"]
+    tiny.write(fields | {"claims": without(whole, "ead_per_input", "length_words")})
+    checked = validate(tiny.folder, tiny.root, fast=True)
+    assert {"ead_per_input", "length_words"} <= {estimate.metric for estimate in checked.scores.estimates}
+    for partly in (whole[1:], without(whole, "win_rate"), []):
+        tiny.write(fields | {"claims": partly})
+        with pytest.raises(UserError, match="claims nothing for win_rate of"):
+            validate(tiny.folder, tiny.root, fast=True)
+    [first, *_] = [number for number, claim in enumerate(whole) if claim["metric"] == "ead_per_input"]
+    tiny.write(fields | {"claims": whole[:first] + whole[first + 1 :]})
+    with pytest.raises(UserError, match="claims nothing for ead_per_input of"):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
+def test_a_claim_by_a_method_that_was_printed_once_is_held_against_its_own_interval(tiny):
+    fields = tiny.fields()
+    claim = next(c for c in fields["claims"] if len(set(map(tuple, c["intervals"].values()))) > 1)
+    other = next(name for name, ends in claim["intervals"].items() if ends != [claim["low"], claim["high"]])
+    low, high = claim["intervals"][other]
+    claim |= {"method": other, "low": low, "high": high}
+    tiny.write(fields)
+    validate(tiny.folder, tiny.root, fast=True)
+    claim["high"] += 1e-6
+    tiny.write(fields)
+    with pytest.raises(UserError, match="claims high"):
+        validate(tiny.folder, tiny.root, fast=True)
+    claim |= {"method": "of_my_own", "high": high}
+    tiny.write(fields)
+    with pytest.raises(UserError, match="by of_my_own"):
+        validate(tiny.folder, tiny.root, fast=True)
+
+
 def test_only_a_control_is_a_floor_or_a_ceiling(tiny):
     fields = tiny.fields()
     fields["manifest"]["model"]["id"] = "somebody's"

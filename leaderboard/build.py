@@ -149,16 +149,18 @@ def figures_of(
 def tables_of(made: Sequence[Board], stems: Mapping[str, str]) -> dict[str, bytes]:
     """The index and all tables by file name; ``stems`` as `figures_of` returns them."""
     rows, curve = leaderboard_data(made), curve_data(made)
+    # Made once for all formats: of a thousand rows they take longer than to be written.
+    tables, curves = ({board.suite.id: of(board) for board in made} for of in (every_table, _curves))
     texts = {
         "index.html": page(made, stems),
         "leaderboard.csv": rows.csv(),
         "leaderboard.json": rows.json(),
-        "leaderboard.md": markdown(made, "GenDiv leaderboard", every_table, notes=True),
-        "leaderboard.tex": latex(made, every_table, notes=True),
+        "leaderboard.md": markdown(made, "GenDiv leaderboard", tables, notes=True),
+        "leaderboard.tex": latex(made, tables, notes=True),
         "curve.csv": curve.csv(),
         "curve.json": curve.json(),
-        "curve.md": markdown(made, "GenDiv: every temperature and role", _curves),
-        "curve.tex": latex(made, _curves),
+        "curve.md": markdown(made, "GenDiv: every temperature and role", curves),
+        "curve.tex": latex(made, curves),
         "citation.bib": bibtex(),
     }
     return {name: text.encode() for name, text in texts.items()}

@@ -46,7 +46,7 @@ class Family:
 
 
 def families(board: Board) -> list[Family]:
-    """Put the rows together that declare one family and different training seeds.
+    """Put the rows together that declare one family and different training seeds; one seed alone is no family.
 
     Only rows that compete are taken, so a flagged one speaks for nobody. Rows that were swept and rows at a single
     temperature are two families, as their scores are not comparable. A family in which a seed is there twice is left
@@ -68,7 +68,8 @@ def families(board: Board) -> list[Family]:
     found = [
         family
         for (name, protocol), rows in groups.items()
-        if (family := _family(name, protocol, sorted(rows, key=_seed))) is not None
+        if len(rows) > 1
+        and (family := _family(name, protocol, sorted(rows, key=_seed))) is not None
     ]
     return sorted(found, key=lambda family: (family.protocol != "swept", -family.score.value, family.name))
 
@@ -164,4 +165,4 @@ def _cell(spread: Spread) -> Cell:
 def _holds_for(family: Family) -> str:
     if len(family.seeds) >= LEAST_SEEDS:
         return "other seeds and prompts"
-    return "this checkpoint only" if len(family.seeds) == 1 else "these checkpoints only"
+    return "these checkpoints only"

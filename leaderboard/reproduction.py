@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from benchmark.records import Estimate, Role
 from leaderboard.board import Board
@@ -179,7 +179,7 @@ def _over_seeds(name: str, group: Sequence[Found]) -> Found:
     if len(group) == 1:
         return group[0]
     values = np.array([found.value for found in group])
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
     mean = float(values.mean())
     return Found(name, mean, mean - half, mean + half, len(values), "seeds")
 

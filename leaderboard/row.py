@@ -289,7 +289,7 @@ def _other_sampling(scores: Scores, suite: Suite) -> list[str]:
         return []
     return [
         f"{field} {getattr(found, field)} instead of {getattr(own, field)}"
-        for field in type(own).model_fields
+        for field in type(own).__pydantic_fields__
         if field not in ("seed", "temperatures") and getattr(own, field) != getattr(found, field)
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from leaderboard import escape
 from leaderboard.board import Board
@@ -10,7 +10,8 @@ from leaderboard.families import every_table
 from leaderboard.tables import Cell, Table
 from leaderboard.tables import notes as notes_of
 
-TablesOf = Callable[[Board], Sequence[Table]]
+TablesOf = Mapping[str, Sequence[Table]]
+"""Suite id → its tables."""
 
 
 def terminal(board: Board) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -36,7 +37,7 @@ def markdown(boards: Sequence[Board], title: str, tables: TablesOf, *, notes: bo
             f"## {escape.markdown(board.suite.title)} ({board.suite.id})",
             escape.markdown(board.suite.description),
         ]
-        for table in tables(board):
+        for table in tables[board.suite.id]:
             parts += [f"### {escape.markdown(table.title)}", markdown_table(table)]
         if notes:
             parts.append("\n".join(f"- {escape.markdown(note)}" for note in notes_of(board)))
@@ -60,7 +61,7 @@ def latex(boards: Sequence[Board], tables: TablesOf, *, notes: bool = False) -> 
     r"""Every board's tables in LaTeX, one ``table*`` each, to be read with ``\\usepackage{booktabs}``."""
     parts = ["% needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage{textcomp}"]
     for board in boards:
-        parts += [latex_table(board, table) for table in tables(board)]
+        parts += [latex_table(board, table) for table in tables[board.suite.id]]
         if notes:
             parts.append("\n".join(rf"\noindent{{\footnotesize {escape.latex(note)}\par}}" for note in notes_of(board)))
     return "\n\n".join(parts) + "\n"

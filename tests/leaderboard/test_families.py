@@ -93,16 +93,19 @@ def test_seeds_that_differ_are_told_apart_from_prompts_that_do() -> None:
     assert apart.x.interval.high - apart.x.interval.low > 2 * (alike.x.interval.high - alike.x.interval.low)
 
 
-@pytest.mark.parametrize(("seeds", "claim"), [(1, "this checkpoint only"), (2, "these checkpoints only")])
-def test_fewer_than_three_seeds_have_no_interval_and_say_whom_they_speak_for(seeds: int, claim: str) -> None:
-    assert seeds < LEAST_SEEDS == 3
-    rows = ladder("ppo", range(seeds))
+def test_two_seeds_have_no_interval_and_say_whom_they_speak_for() -> None:
+    assert LEAST_SEEDS == 3
+    rows = ladder("ppo", range(2))
     family = only(rows)
     assert (family.x.interval, family.y.interval, family.score.interval) == (None, None, None)
     assert family.x.value == pytest.approx(mean(map(mean, values_of(rows, "win_rate", 1.0))))
     table = family_table(board_of(rows))
     assert table is not None
-    assert [str(cell) for cell in table.rows[0]][-1] == claim
+    assert [str(cell) for cell in table.rows[0]][-1] == "these checkpoints only"
+
+
+def test_one_seed_alone_is_no_family() -> None:
+    assert family_table(board_of(ladder("ppo", range(1)))) is None
 
 
 def test_three_seeds_speak_for_others() -> None:
@@ -117,7 +120,7 @@ def test_three_seeds_speak_for_others() -> None:
 
 def test_nobody_joins_somebody_elses_family() -> None:
     rows = [*ladder("ppo", range(1, 4)), declared("them/best", "ppo", 4, quality=0.95)]
-    assert {family.name: family.seeds for family in families(board_of(rows))} == {"us/ppo": (1, 2, 3), "them/ppo": (4,)}
+    assert {family.name: family.seeds for family in families(board_of(rows))} == {"us/ppo": (1, 2, 3)}
 
 
 def test_runs_of_ones_own_are_one_organisation() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmark.cli_rejudge import PublishedLogs
 from benchmark.errors import UserError
 
 MOST_PRINTED = 50
@@ -37,6 +38,11 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail where the board is not what the submissions give.")
     ] = False,
+    unmoved: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Fail, after building, where a row of this earlier board has other numbers."),
+    ] = None,
+    published: PublishedLogs = None,
 ) -> None:
     """Build tables, the plane and the page, from scored runs or from all submissions.
 
@@ -45,9 +51,12 @@ def leaderboard(
     from benchmark.progress import Bars
 
     if not runs:
-        published_board(submissions, out or Path("leaderboard") / "board", check=check)
+        folder = out or Path("leaderboard") / "board"
+        published_board(submissions, folder, check=check, logs=published)
+        if unmoved:
+            _refuse_moved(unmoved, folder)
         return
-    if out is None or check:
+    if out is None or check or unmoved:
         raise UserError("a board of runs needs --out, and only a board of submissions can be checked")
     found = [run for folder in runs for run in _find_runs(folder)]
     with Bars() as bars:
@@ -78,7 +87,7 @@ def _find_runs(folder: Path) -> Iterator[Run]:
     yield from (Run(path) for path in found)
 
 
-def published_board(root: Path, out: Path, *, check: bool) -> None:
+def published_board(root: Path, out: Path, *, check: bool, logs: Path | None = None) -> None:
     """Build the board of all submissions, or see whether it is what they give."""
     from benchmark.progress import Bars
     from benchmark.submission.earlier import FILE as COPIES
@@ -91,7 +100,7 @@ def published_board(root: Path, out: Path, *, check: bool) -> None:
     gc.disable()
     kept = out / SCORES
     with Bars() as bars:
-        rows = published(root, kept, bars.counter("reading"), write=not check)
+        rows = published(root, kept, bars.counter("reading"), write=not check, logs=logs)
     if not rows:
         raise UserError("no submission; `gendiv submit` makes one", where=root)
     examples = {(row.scores.name, row.scores.identity.suite): row.examples for row in rows}
@@ -104,6 +113,15 @@ def published_board(root: Path, out: Path, *, check: bool) -> None:
     files = render([row.scores for row in rows], examples=examples)
     check_files(out, files, [f"{SCORES}/{COPIES}", *(f"{SCORES}/{row.folder}.json.gz" for row in rows)])
     print(f"{out}: what the {len(rows)} submissions give")
+
+
+def _refuse_moved(before: Path, after: Path) -> None:
+    """A new row leaves every number of the others as it was."""
+    from leaderboard.golden import moved
+
+    if found := moved(before, after):
+        raise UserError(f"rows that have moved: {len(found)}; {'; '.join(map(str, found[:20]))}", where=after)
+    print(f"{after}: no row of {before} has moved")
 
 
 def build_board(

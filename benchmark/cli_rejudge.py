@@ -87,19 +87,15 @@ def rejudge(
 
 
 def fetch_logs(
-    folder: Submitted,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One submission, or a folder of them.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to put them; not within submissions.")],
 ) -> None:
-    """Fetch the logs that a submission publishes elsewhere, and check that they are what it says."""
+    """Fetch the logs that submissions publish elsewhere, and check that they are what they say."""
     from benchmark.submission.fetch import fetch
     from benchmark.submission.validate import find
 
-    found = find(folder)
-    if len(found) != 1:
-        raise UserError(f"{len(found)} submissions are there; name one", where=folder)
-    [(submission, root)] = found
-    fetched = fetch(submission, root, out)
+    fetched = [path for submission, root in find(folder) for path in fetch(submission, root, out)]
     for path in fetched:
         print(f"fetched: {path}")
     if not fetched:
-        print("nothing to fetch: all of its logs are in its folder")
+        print("nothing to fetch: all logs are in their folders")

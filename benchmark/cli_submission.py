@@ -144,15 +144,15 @@ def validate(
     if refused:
         raise UserError(f"{refused} of {len(found)} submissions are not what they say")
     if comment:
-        texts = [text for root, names in new.items() for text in _comments(root, set(names), board)]
+        texts = [text for root, names in new.items() for text in _comments(root, set(names), board, published)]
         write_atomically(comment, "\n".join(texts) or "No new submission.\n")
         print(f"wrote {comment}")
 
 
-def _comments(root: Path, names: set[str], board: Path) -> list[str]:
+def _comments(root: Path, names: set[str], board: Path, logs: Path | None) -> list[str]:
     from benchmark.submission.published import published
     from leaderboard.comment import comment
 
-    rows = published(root, board / "scores")
+    rows = published(root, board / "scores", logs=logs)
     scores = [row.scores for row in rows]
     return [comment(row.scores.name, row.scores.identity.suite, scores) for row in rows if row.folder in names]

@@ -13,7 +13,7 @@ from benchmark.suites import HEADLINE_TEMPERATURE
 from leaderboard.board import Board
 from leaderboard.escape import csv_text
 from leaderboard.row import Interval
-from leaderboard.tables import share_over_token_limit, tier
+from leaderboard.tables import share_over_token_limit, submission, tier
 
 ROLES = ("id", "ood", "ood_hard", "gap")
 
@@ -65,6 +65,7 @@ def leaderboard_data(boards: Sequence[Board]) -> Data:
         "method",
         "base_model",
         "tier",
+        "submission",
         "table",
         "rank",
         "rank_low",
@@ -88,6 +89,7 @@ def leaderboard_data(boards: Sequence[Board]) -> Data:
                 row.scores.card.method,
                 row.scores.card.base_model,
                 tier(row),
+                submission(row),
                 row.protocol if rank else None,
                 *((rank.rank, rank.low, rank.high) if rank else (None, None, None)),
                 board.standing.get(row.name),

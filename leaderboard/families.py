@@ -68,8 +68,7 @@ def families(board: Board) -> list[Family]:
     found = [
         family
         for (name, protocol), rows in groups.items()
-        if len(rows) > 1
-        and (family := _family(name, protocol, sorted(rows, key=_seed))) is not None
+        if len(rows) > 1 and (family := _family(name, protocol, sorted(rows, key=_seed))) is not None
     ]
     return sorted(found, key=lambda family: (family.protocol != "swept", -family.score.value, family.name))
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from benchmark.errors import UserError
 
 TABLE = "leaderboard.csv"
-OF_ALL_ROWS = ("table", "rank", "rank_low", "rank_high", "standing")
-"""Columns that say where a row stands among the others, and so change with them."""
+OF_ALL_ROWS = ("model", "tier", "table", "rank", "rank_low", "rank_high", "standing")
+"""Columns that depend on the other rows: where a row stands, whether another run reproduced it, and whether its name
+says the revision."""
 
 
 class Moved(NamedTuple):
@@ -38,9 +39,9 @@ def moved(before: Path, after: Path) -> list[Moved]:
     Returns
     -------
     list of Moved
-        Rows of ``before`` whose cells differ, letter by letter, or that are gone, in their order; rank sets and the
-        place beside the front are left out, and so are rows and columns that are new. A row is told by its name and
-        suite: a second revision of a model renames its first, which counts as gone.
+        Rows of ``before`` whose cells differ, letter by letter, or that are gone, in their order. `OF_ALL_ROWS` are
+        left out, and so are rows and columns that are new. A row is told by its submission, or by its name where it is
+        none, and its suite.
 
     Raises
     ------
@@ -51,12 +52,12 @@ def moved(before: Path, after: Path) -> list[Moved]:
     found = []
     for key, row in old.items():
         if key not in new:
-            found.append(Moved(*key, ()))
+            found.append(Moved(row["model"], row["suite"], ()))
             continue
         now = new[key]
         columns = tuple(name for name, cell in row.items() if name not in OF_ALL_ROWS and now.get(name, "") != cell)
         if columns:
-            found.append(Moved(*key, columns))
+            found.append(Moved(row["model"], row["suite"], columns))
     return found
 
 
@@ -68,4 +69,4 @@ def _rows(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
         raise UserError(f"cannot be read: {error}; `gendiv leaderboard` writes it", where=path) from None
     if any(None in row or None in row.values() or not {"model", "suite"} <= row.keys() for row in rows):
         raise UserError("no table of a board; `gendiv leaderboard` writes it", where=path)
-    return {(row["model"], row["suite"]): row for row in rows}
+    return {(row.get("submission") or row["model"], row["suite"]): row for row in rows}

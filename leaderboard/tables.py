@@ -269,6 +269,12 @@ def tier(row: Row) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def submission(row: Row) -> str | None:
+    """Folder of a submission below ``submissions/``; None for a run of one's own."""
+    found = row.scores.notes.get("submission")
+    return found if isinstance(found, str) else None
+
+
 def share_over_token_limit(row: Row) -> float | None:
     """Share of a row's different texts that the sentence encoder cuts off; None where the scores do not tell."""
     encoder = row.scores.notes.get("encoder")

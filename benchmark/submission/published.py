@@ -94,7 +94,12 @@ def derived_path(kept: Path, folder: str) -> Path:
 
 
 def published(
-    root: Path, kept: Path, progress: Callable[[int, int], None] = lambda *_: None, *, write: bool = True
+    root: Path,
+    kept: Path,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    *,
+    write: bool = True,
+    logs: Path | None = None,
 ) -> list[Published]:
     """Read every submission, computing anew what is new or has changed.
 
@@ -109,6 +114,8 @@ def published(
     write
         Keep what was computed, and nothing of a submission that has gone; False only reads, and refuses where
         something would have to be computed.
+    logs
+        What `gendiv fetch-logs` has fetched, for submissions that publish their logs elsewhere.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def published(
     rows: list[Published] = []
     earlier = Earlier(kept)
     for number, name in enumerate(names, start=1):
-        rows.append(_one(name, root.resolve(), kept, notes, earlier, write=write))
+        rows.append(_one(name, root.resolve(), kept, notes, earlier, write=write, logs=logs))
         progress(number, len(names))
     if write:
         earlier.save()
@@ -170,8 +177,10 @@ def _remove_stale(kept: Path, wanted: Set[Path]) -> None:
                     folder.rmdir()
 
 
-def _one(name: str, root: Path, kept: Path, notes: Sequence[Note], earlier: Earlier, *, write: bool) -> Published:
-    derived, sha256 = _derived(root / name, root, derived_path(kept, name), write=write)
+def _one(
+    name: str, root: Path, kept: Path, notes: Sequence[Note], earlier: Earlier, *, write: bool, logs: Path | None
+) -> Published:
+    derived, sha256 = _derived(root / name, root, derived_path(kept, name), write=write, logs=logs)
     noted = [note for note in notes if note.submission == name]
     asked_again: list[Tier] = ["re-judged"] if is_confirmed(root, derived.submission, derived.submission_sha256) else []
     decided = [n.decision for n in noted if n.decision in _TIERS]
@@ -184,7 +193,7 @@ def _one(name: str, root: Path, kept: Path, notes: Sequence[Note], earlier: Earl
     return Published(name, derived.submission, tier, scores, derived.examples, sha256)
 
 
-def _derived(folder: Path, root: Path, path: Path, *, write: bool) -> tuple[Derived, str]:
+def _derived(folder: Path, root: Path, path: Path, *, write: bool, logs: Path | None) -> tuple[Derived, str]:
     """Read what is kept of a submission, or compute it where nothing is or the submission is another; and its hash."""
     record = read_bytes(folder, FILE, MAX_JSON)
     if path.exists():
@@ -196,7 +205,7 @@ def _derived(folder: Path, root: Path, path: Path, *, write: bool) -> tuple[Deri
             return derived, sha256
     if not write:
         raise UserError("has no scores of this submission; run `gendiv leaderboard` and commit them", where=path)
-    data = kept_of(validate(folder, root), record)
+    data = kept_of(validate(folder, root, published=logs), record)
     write_atomically(path, data)
     return _read(path)
 

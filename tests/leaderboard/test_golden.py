@@ -50,7 +50,7 @@ def test_every_other_cell_is_held_to_its_last_digit(before, tmp_path):
         with (after / TABLE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([header, *changed])
         name, suite = rows[1][0], rows[1][header.index("suite")]
-        if column in ("model", "suite"):
+        if column in ("model", "suite", "submission"):
             expected = [Moved(name, suite, ())]
         else:
             expected = [] if column in OF_ALL_ROWS else [Moved(name, suite, (column,))]
@@ -60,6 +60,14 @@ def test_every_other_cell_is_held_to_its_last_digit(before, tmp_path):
 def test_a_row_that_is_gone_is_told(before, tmp_path):
     after = write(tmp_path / "after", [swept("first", quality=0.4, n=20)])
     assert {str(row) for row in moved(before, after)} == {"second on toy@v1: gone", "third on toy@v1: gone"}
+
+
+def test_a_submission_whose_name_now_says_its_revision_has_not_gone(tmp_path):
+    row = swept("org/model", quality=0.5, n=20)
+    row = row.model_copy(update={"notes": {**row.notes, "submission": "org__model/1/toy@v1"}})
+    before = write(tmp_path / "before", [row])
+    after = write(tmp_path / "after", [row.model_copy(update={"name": "org/model 1"})])
+    assert moved(before, after) == []
 
 
 @pytest.mark.parametrize("data", [b"a,b\n1,2\n", b"model,suite\nx\n", b"\xff\n", None])

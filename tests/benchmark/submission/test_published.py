@@ -64,7 +64,9 @@ def test_rows_are_named_like_their_models_and_hold_the_scores_of_their_runs(worl
 def test_what_is_kept_is_not_computed_again_and_what_changed_is(copied, monkeypatch):
     asked = []
     real = module.validate
-    monkeypatch.setattr(module, "validate", lambda folder, *rest: asked.append(folder) or real(folder, *rest))
+    monkeypatch.setattr(
+        module, "validate", lambda folder, *rest, **more: asked.append(folder) or real(folder, *rest, **more)
+    )
     kept = copied / "board" / "scores"
     published(copied / "submissions", kept)
     assert asked == []
@@ -138,6 +140,21 @@ def test_the_board_is_checked_byte_for_byte(copied, monkeypatch, capfd):
         gendiv(monkeypatch, capfd, *asked)
         path.unlink() if change == "add" else None
     assert not gendiv(monkeypatch, capfd, *asked, "--check")[0]
+
+
+def test_a_number_that_moved_is_refused_and_the_same_board_is_not(copied, monkeypatch, capfd):
+    asked = ("leaderboard", "--submissions", copied / "submissions", "--out", copied / "board")
+    assert not gendiv(monkeypatch, capfd, *asked)[0]
+    earlier = shutil.copytree(copied / "board", copied / "earlier")
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--unmoved", earlier)
+    assert not status, printed.err
+    assert f"no row of {earlier} has moved" in printed.out
+    table = earlier / "leaderboard.csv"
+    header, row, *rest = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join([header, f"{row}1", *rest]) + "\n", encoding="utf-8")
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--unmoved", earlier)
+    assert status
+    assert "rows that have moved: 1; " in printed.err
 
 
 def test_no_submission_and_a_board_of_runs_that_is_to_be_checked_are_told(tmp_path, monkeypatch, capfd):

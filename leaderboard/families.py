@@ -10,7 +10,7 @@ import numpy as np
 from benchmark.statistics.intervals import LEVEL
 from benchmark.statistics.two_way import two_way_t
 from leaderboard.board import Board
-from leaderboard.names import metric_title
+from leaderboard.names import metric_title, role_title
 from leaderboard.row import Interval, Protocol, Row
 from leaderboard.tables import Cell, Table, human_tables, interval_cell, number
 
@@ -84,7 +84,7 @@ def family_table(board: Board) -> Table | None:
         "table",
         "training seeds",
         "score",
-        metric_title(plane.x.metric),
+        f"{role_title(plane.role)} {metric_title(plane.x.metric)}",
         metric_title(plane.y.metric) + (" (share)" if plane.y.reference else ""),
         "holds for",
     )

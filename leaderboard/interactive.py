@@ -77,7 +77,7 @@ def spec(board: Board, page_of: Callable[[Row], str], place: str) -> dict[str, A
         "height": HEIGHT,
         "padding": {"left": 8, "right": 12, "top": 8, "bottom": 26},
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "params": _params(shown, rows, place),
+        "params": _params(shown, rows, place, few),
         "data": {"values": _points(rows, shown, few)},
         "transform": _transforms(rows, page_of, board, few),
         "encoding": {
@@ -104,13 +104,13 @@ LEGEND: Spec = {
 }
 
 
-def _params(shown: Sequence[View], rows: Sequence[Row], place: str) -> list[Spec]:
+def _params(shown: Sequence[View], rows: Sequence[Row], place: str, few: bool) -> list[Spec]:
     def select(name: str, title: str, options: Sequence[Any], words: Sequence[str], value: Any) -> Spec:
         bind = {"input": "select", "element": place, "name": title, "options": list(options), "labels": list(words)}
         return {"name": name, "value": value, "bind": bind}
 
-    def tick(name: str, title: str) -> Spec:
-        return {"name": name, "value": True, "bind": {"input": "checkbox", "element": place, "name": title}}
+    def tick(name: str, title: str, value: bool = True) -> Spec:
+        return {"name": name, "value": value, "bind": {"input": "checkbox", "element": place, "name": title}}
 
     params = [select("view", "View ", range(len(shown)), [view.title for view in shown], 0)]
     for name in FILTERS:
@@ -128,7 +128,7 @@ def _params(shown: Sequence[View], rows: Sequence[Row], place: str) -> list[Spec
     else:
         params.append({"name": "curves", "value": True})
     if any(view.tail(row) for view in shown for row in rows):
-        params.append(tick("arrows", "ID → OOD "))
+        params.append(tick("arrows", "ID → OOD ", few))
     else:
         params.append({"name": "arrows", "value": True})
     if any(row.kind != "model" for row in rows):
@@ -228,7 +228,10 @@ def _transforms(rows: Sequence[Row], page_of: Callable[[Row], str], board: Board
         {"calculate": _said("x"), "as": "x_said"},
         {"calculate": _said("y"), "as": "y_said"},
         {"calculate": f"datum.t == {HEADLINE_TEMPERATURE:g} && datum.tail == 0", "as": "headline"},
-        {"calculate": f"datum.state == 'ceiling' || {str(few).lower()} && !datum.is_control", "as": "named"},
+        {
+            "calculate": f"datum.state == 'ceiling' || datum.front || {str(few).lower()} && !datum.is_control",
+            "as": "named",
+        },
     ]
 
 
@@ -365,7 +368,12 @@ def _layers(methods: Sequence[str]) -> list[Spec]:
                     "name": "hover",
                     "select": {"type": "point", "fields": ["row"], "on": "pointerover", "clear": "pointerout"},
                 },
-                {"name": "zoom", "select": "interval", "bind": "scales"},
+                # Without a key the wheel scrolls the page.
+                {
+                    "name": "zoom",
+                    "select": {"type": "interval", "zoom": "wheel![event.ctrlKey || event.metaKey]"},
+                    "bind": "scales",
+                },
             ],
             "transform": [{"filter": at_point}],
             "mark": {"type": "point", "filled": True, "strokeWidth": 1.6, "cursor": "pointer"},

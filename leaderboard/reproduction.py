@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
-from scipy import special
 
 from benchmark.records import Estimate, Role
 from leaderboard.board import Board
@@ -20,7 +16,6 @@ BEST_OF = "best-of-"
 TEMPERATURE = 1.0
 PAPER_BEST_OF_TEMPERATURE = 0.7
 """At which the paper drew the samples that best-of-N chooses from."""
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -31,9 +26,12 @@ class Found:
     value: float
     low: float
     high: float
+    """A 95 % interval over prompts; of several seeds the lowest and the highest, which is no interval: of most metrics
+    a board keeps no value a prompt, and the spread of a few seeds alone would be too sure."""
     n: int
-    """Prompts, or training seeds where there are several."""
-    of: Literal["prompts", "seeds"] = "prompts"
+    """Prompts."""
+    seeds: int = 1
+    """Training seeds that it is the mean of."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,16 @@ class PaperCell:
     temperature: float
     published: Published | None
     ours: Found | None
-    """Of the very model, by a submission."""
-    stand_in: bool
-    """Whether ``ours`` answered other prompts than the paper's."""
+    """Of the very model, by a submission that is ranked."""
+    why_not: str = ""
+    """Why ``ours`` cannot be held against the published value: other prompts, another measure; empty where it can."""
 
     @property
     def verdict(self) -> Verdict:
         """Whether our interval, widened by what the published value's decimals leave open, holds that value."""
         if self.ours is None:
             return "not run"
-        if self.published is None or self.stand_in:
+        if self.published is None or self.why_not:
             return "not comparable"
         room = self.published.half_unit
         agrees = self.ours.low - room <= self.published.value <= self.ours.high + room
@@ -81,7 +79,7 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
     table
         Of the paper.
     boards
-        Of all submissions, or of some runs; those of the table's suite are looked at.
+        Of all submissions, or of some runs; ranked rows of the table's suite are looked at, and the best one answers.
     paper_protocol
         The paper's metrics and its temperature for best-of-N, instead of ours.
 
@@ -90,7 +88,7 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
     list of PaperCell
         Row by row, column by column.
     """
-    rows = [row for board in boards if board.suite.suite == table.suite for row in board.rows]
+    rows = [row for board in boards if board.suite.suite == table.suite for row in board.rows if row.competes]
     cells = []
     for wanted in table.rows:
         runs = [row for row in rows if row.scores.card.base_model == wanted.model and _way(row) == wanted.method]
@@ -105,7 +103,7 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
                     temperature=temperature,
                     published=wanted.published.get(column.key),
                     ours=answers[0][1] if answers else None,
-                    stand_in=bool(answers) and _stand_in(answers[0][0], column.role),
+                    why_not=_why_not(answers[0][0], column, metric) if answers else "",
                 )
             )
     return cells
@@ -118,7 +116,7 @@ def beside(table: PaperTable, boards: Sequence[Board], *, paper_protocol: bool =
     -------
     list of Beside
         The table's own suite, then the pocket suite; in each the methods in the table's order, a family of training
-        seeds as one (Student's t over the seeds' own values), then the floors. Those without any value are left out.
+        seeds as one, then the floors. Those without any value are left out, and rows that are not ranked.
     """
     methods = list(dict.fromkeys(row.method for row in table.rows))
     models = {row.model for row in table.rows}
@@ -129,7 +127,7 @@ def beside(table: PaperTable, boards: Sequence[Board], *, paper_protocol: bool =
             way = _way(row)
             if row.kind == "floor":
                 groups.setdefault((len(methods), row.name), []).append(row)
-            elif row.kind == "model" and way in methods and row.scores.card.base_model not in models:
+            elif row.competes and way in methods and row.scores.card.base_model not in models:
                 groups.setdefault((methods.index(way), _family(row)), []).append(row)
         for (place, name), rows in sorted(groups.items()):
             method = methods[place] if place < len(methods) else "floor"
@@ -162,9 +160,11 @@ def _family(row: Row) -> str:
     return f"{organisation if slash else ''}{slash}{family}" if family else row.name
 
 
-def _stand_in(row: Row, role: Role) -> bool:
-    tasks = [task for task in row.scores.identity.tasks if task.role == role]
-    return any((task.data or "").startswith("stand-in") for task in tasks)
+def _why_not(row: Row, column: PaperColumn, metric: str) -> str:
+    tasks = [task for task in row.scores.identity.tasks if task.role == column.role]
+    if any((task.data or "").startswith("stand-in") for task in tasks):
+        return "stand-in prompts"
+    return f"the paper has {column.paper_metric}" if column.paper_metric not in (None, metric) else ""
 
 
 def _found(row: Row, metric: str, role: Role, temperature: float) -> Found | None:
@@ -175,13 +175,11 @@ def _found(row: Row, metric: str, role: Role, temperature: float) -> Found | Non
 
 
 def _over_seeds(name: str, group: Sequence[Found]) -> Found:
-    """Mean over seeds with Student's t over the seeds' own values; a single row as it is."""
+    """Mean over seeds; a single row as it is."""
     if len(group) == 1:
         return group[0]
-    values = np.array([found.value for found in group])
-    half = float(special.stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
-    mean = float(values.mean())
-    return Found(name, mean, mean - half, mean + half, len(values), "seeds")
+    values = [found.value for found in group]
+    return Found(name, sum(values) / len(values), min(values), max(values), group[0].n, len(values))
 
 
 def counts(cells: Sequence[PaperCell]) -> Mapping[str, int]:

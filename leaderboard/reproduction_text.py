@@ -19,10 +19,11 @@ from leaderboard.whole_table import plain_table
 HOW_SURE = (
     "Nothing here was read in the paper itself: published values are second-hand, from public reading notes that give "
     "their place in it; ≈ marks one that was read off a figure. A cell without a published value is one that is not "
-    "known here. Ours is of the very model, from a submission, with its 95 % interval; “agrees” means that the "
-    "interval, widened by half a unit of the published value's last digit, holds it. The second table of each has "
-    "other models, trained in the same way in worlds that this project can afford, and floors: they show what the "
-    "protocol gives there, are not comparable, and answer no cell of the paper."
+    "known here. Ours is of the very model as its card declares it, from a ranked submission, which is named, with "
+    "its 95 % interval; “agrees” means that the interval, widened by half a unit of the published value's last digit, "
+    "holds it. The second table of each has other models, trained in the same way in worlds that this project can "
+    "afford, and floors: they show what the protocol gives there, are not comparable, and answer no cell of the paper. "
+    "Of several training seeds it has the mean and the lowest to the highest, which is no interval."
 )
 
 
@@ -62,7 +63,7 @@ def as_tables(filled: Filled) -> list[Table]:
     for place, row in enumerate(table.rows):
         line = [row.model, row.method]
         for cell in cells[place * width : (place + 1) * width]:
-            line += [str(cell.published) if cell.published else "", f"{_said(cell.ours)} {cell.verdict}".strip()]
+            line += [str(cell.published) if cell.published else "", _answer(cell)]
         rows.append(tuple(Cell(text or MISSING, number=False) for text in line))
     made = [Table(table.name, f"{table.place}: {table.title}", tuple(headers), tuple(rows))]
     if filled.beside:
@@ -112,7 +113,7 @@ def page(found: Reproduction) -> str:
 def data(found: Reproduction) -> Data:
     """One row a value, unrounded: published, ours, and what stands beside."""
     header = ["table", "model", "method", "role", "metric", "temperature", "whose", "who"]
-    header += ["value", "low", "high", "n", "of", "source", "verdict"]
+    header += ["value", "low", "high", "n", "seeds", "source", "verdict"]
     rows: list[list[Value]] = []
     for name, (table, cells, others) in found.items():
         for cell in cells:
@@ -121,14 +122,14 @@ def data(found: Reproduction) -> Data:
                 source = f"{published.source}{', read off a figure' if published.read_off else ''}"
                 rows.append([*at, "published", None, published.value, None, None, None, None, source, cell.verdict])
             if f := cell.ours:
-                rows.append([*at, "ours", f.who, f.value, f.low, f.high, f.n, f.of, None, cell.verdict])
+                rows.append([*at, "ours", f.who, f.value, f.low, f.high, f.n, f.seeds, None, cell.verdict])
             elif not cell.published:
                 rows.append([*at, None, None, None, None, None, None, None, None, cell.verdict])
         for other in others:
             for column in table.columns:
                 if f := other.values.get(column.key):
                     at = [name, None, other.method, column.role, column.key, None, other.suite, other.who]
-                    rows.append([*at, f.value, f.low, f.high, f.n, f.of, None, "not comparable"])
+                    rows.append([*at, f.value, f.low, f.high, f.n, f.seeds, None, "not comparable"])
     return Data(header, rows)
 
 
@@ -141,10 +142,20 @@ def summary(cells: Sequence[PaperCell]) -> str:
     return f"{found['cells']} cells, of {found['published']} the published value is known. {upper_first(told)}."
 
 
+def _answer(cell: PaperCell) -> str:
+    if cell.ours is None:
+        return cell.verdict
+    why = f" ({cell.why_not})" if cell.why_not else ""
+    return f"{cell.ours.who}: {_said(cell.ours)} {cell.verdict}{why}"
+
+
 def _said(found: Found | None) -> str:
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]" if found else ""
+    if found is None:
+        return ""
+    low, high = number(found.low), number(found.high)
+    return f"{number(found.value)} ({low} to {high})" if found.seeds > 1 else f"{number(found.value)} [{low}, {high}]"
 
 
 def _named(other: Beside) -> str:
-    seeds = {found.n for found in other.values.values() if found.of == "seeds"}
-    return f"{other.who} ({max(seeds)} seeds)" if seeds else other.who
+    seeds = max(found.seeds for found in other.values.values())
+    return f"{other.who} ({seeds} seeds)" if seeds > 1 else other.who

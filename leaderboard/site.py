@@ -109,7 +109,8 @@ def _how_to_read(board: Board) -> str:
     else:
         text = (
             f"Further right, outputs win more often ({plane.x.title}); further up, they differ more "
-            f"({plane.y.title}). The best place is the top right; the dotted staircase is the Pareto front."
+            f"({plane.y.title}). The best place is the top right; a dotted staircase joins the Pareto front, where it "
+            "has more than one row."
         )
         if any(row.protocol == "swept" for row in models):
             text += (
@@ -123,6 +124,6 @@ def _how_to_read(board: Board) -> str:
     if len(board.unranked):
         text += " Crosses are shown but not ranked; the table says why."
     return text + (
-        " Point at a mark for its intervals, click it for its page. The wheel zooms, dragging moves, a double click "
-        "resets."
+        " Point at a mark for its intervals, click it for its page. Ctrl and the wheel zoom, dragging moves, a double "
+        "click resets. All of it is in the table as well, which the keyboard reaches."
     )

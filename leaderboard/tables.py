@@ -114,8 +114,9 @@ def interval_cell(value: Interval | Estimate | None) -> Cell:
 
 
 def number(value: float) -> str:
-    """Three decimals with a true minus sign; a rounded zero has no sign."""
-    text = f"{value:.3f}"
+    """Three decimals, fewer from 10 on, with a true minus sign; a rounded zero has no sign."""
+    size = abs(value)
+    text = f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 100 else f"{value:.1f}"
     return "0.000" if text == "-0.000" else text.replace("-", "−")
 
 

@@ -12,6 +12,8 @@ from leaderboard.interactive import FILTERS, labels
 from leaderboard.row import Row
 from leaderboard.tables import MISSING, Table, columns
 
+TABLES = {"swept": 0, "single": 10**5}
+"""Sorts the ranks of one table behind those of the other."""
 LAST = 10**6
 """Sorts rows without a rank behind those with one."""
 
@@ -76,7 +78,9 @@ def whole_table(board: Board, page_of: Callable[[Row], str]) -> PageTable:
     places = {row.name: place for place, row in enumerate(board.rows)}
     for row in order:
         rank = board.ranks.get(row.name)
-        cells = [PageCell(str(rank) if rank else MISSING, "", True, str(rank.rank if rank else LAST))]
+        cells = [
+            PageCell(str(rank) if rank else MISSING, "", True, str(rank.rank + TABLES[row.protocol] if rank else LAST))
+        ]
         cells.append(PageCell(plain(str(name.cell(row))), href=page_of(row)))
         cells += [PageCell(row.protocol if row.competes else "")] if several else []
         cells += [PageCell(labels(row)[f]) for f in filters]

@@ -140,9 +140,9 @@ def test_cells_are_sorted_by_their_numbers_and_rows_without_a_rank_come_last() -
         found = board.rows[row.number]
         assert found.score is not None
         assert float(row.cells[score].order or "nan") == pytest.approx(found.score.value, abs=5e-4)
-    ranks = [int(row.cells[0].order or "0") for row in table.rows]
-    assert all(rank < 1000 for rank, row in zip(ranks, table.rows, strict=True) if row.kind == "ranked")
-    assert all(rank > 1000 for rank, row in zip(ranks, table.rows, strict=True) if row.kind != "ranked")
+    orders = [int(row.cells[0].order or "0") for row in table.rows]
+    assert orders == sorted(orders), "one table's ranks, then the other's, then the rows without one"
+    assert len(set(orders[: len(board.ranks)])) == len(board.ranks)
 
 
 def test_filters_of_the_figure_are_columns_of_the_table() -> None:

@@ -69,7 +69,7 @@ def prepare(corpora: Path, pairs: Sequence[Path], out: Path, *, seed: int = 1) -
     UserError
         If a folder or file is missing, empty or not what it should be.
     """
-    evaluated = Evaluated(_evaluated())
+    evaluated = Evaluated(evaluated_by_the_suites())
     counts: Counter[str] = Counter()
     first = list(_kept(_corpus_rows(corpora), evaluated, counts, "pretrain"))
     then = list(_kept(_read_pairs(pairs), evaluated, counts, "pairs"))
@@ -111,7 +111,8 @@ def make_checkpoint(folder: Path, texts: Sequence[str], *, seed: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _evaluated() -> Iterator[str]:
+def evaluated_by_the_suites() -> Iterator[str]:
+    """List the texts that both suites evaluate, prompts and references."""
     from benchmark.suites import load_prompts, load_suite
 
     for suite in SUITES:
@@ -122,7 +123,7 @@ def _evaluated() -> Iterator[str]:
 def _kept(rows: Iterable[Row], evaluated: Evaluated, counts: Counter[str], name: str) -> Iterator[Row]:
     for row in rows:
         text = f"{row['prompt']} {row['completion']}"
-        if any(map(evaluated.overlap, [text, row["completion"], *_parts(row["prompt"])])):
+        if any(map(evaluated.overlap, [text, row["completion"], *parts(row["prompt"])])):
             counts[f"{name}: overlaps with an evaluated text"] += 1
         elif len(text.split()) > LONGEST:
             counts[f"{name}: too long"] += 1
@@ -131,7 +132,7 @@ def _kept(rows: Iterable[Row], evaluated: Evaluated, counts: Counter[str], name:
             yield row
 
 
-def _parts(prompt: str) -> list[str]:
+def parts(prompt: str) -> list[str]:
     """List what of a prompt may be a whole instruction: itself, a line, or what stands between a template's marks."""
     lines = prompt.splitlines()
     told = [line for line in lines if not line.startswith("###")]

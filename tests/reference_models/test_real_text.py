@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from data_root import make_data_root
+from real_texts import read, thirteens, write
 
 from benchmark.errors import UserError
 from benchmark.suites import load_prompts, load_suite
@@ -23,27 +21,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = make_data_root(tmp_path / "data")
     monkeypatch.setenv("GENDIV_DATA", str(folder))
     return folder
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".gz":
-        with gzip.open(path, "wt") as file:
-            file.write(text)
-    else:
-        path.write_text(text)
-    return path
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text().split("\n") if line]
-
-
-def thirteens(text: str) -> set[str]:
-    """Another way of writing runs of 13 words: as one regular expression over the joined words."""
-    joined = " ".join(re.sub(r"[\W_]+", " ", text.lower()).split())
-    return set(re.findall(r"(?=(?<!\S)((?:\S+ ){12}\S+)(?!\S))", joined))
 
 
 def test_rows_with_an_evaluated_text_in_them_are_left_out_and_counted(root: Path, tmp_path: Path) -> None:

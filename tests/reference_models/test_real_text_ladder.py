@@ -1,0 +1,143 @@
+"""The ladder on real text, in miniature, and the pieces that no trainer tests."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from data_root import make_data_root
+from real_texts import make_people, write
+from tiny_runs import ROOT
+
+from benchmark.runs import Run
+from reference_models import real_text, real_text_preferences
+from reference_models.models import load_policy
+from reference_models.real_text_ladder import TEMPLATE, TINY, _without_copies, climb, held_out_loss, publish
+
+RUNGS = ("sft", "ppo", "rloo", "dpo", "best-of-16")
+
+
+def test_what_is_published_is_the_rounded_weights_in_float32(llama: Path, tmp_path: Path) -> None:
+    publish(llama, tmp_path / "out")
+    told, whole = load_policy(str(tmp_path / "out")), load_policy(str(llama))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(told.state_dict()[name], value.to(torch.bfloat16).float())
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["dtype"] == "float32"
+    bytes_ = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors"))
+    assert bytes_ < 0.7 * (llama / "model.safetensors").stat().st_size
+
+
+def test_a_large_checkpoint_is_published_in_shards_of_at_most_16_mib(tmp_path: Path) -> None:
+    from reference_models.tiny import make_checkpoint
+
+    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 4}
+    shape |= {"num_key_value_heads": 4, "max_position_embeddings": 32, "tie_word_embeddings": True}
+    make_checkpoint(tmp_path / "model", ["a", "b"], seed=0, architecture=shape)
+    publish(tmp_path / "model", tmp_path / "out")
+    sizes = [path.stat().st_size for path in (tmp_path / "out").glob("*.safetensors")]
+    assert len(sizes) > 1
+    assert max(sizes) <= 2**24
+
+
+def test_held_out_loss_is_that_of_each_row_alone(llama: Path, data: Path) -> None:
+    from reference_models.data import encode, read_pairs
+    from reference_models.models import load_tokenizer
+
+    tokenizer, model = load_tokenizer(str(llama)), load_policy(str(llama))
+    nats, tokens = [], []
+    for prompt, completion in read_pairs(data / "pairs.jsonl"):
+        before, after = encode(tokenizer, prompt, completion)
+        with torch.no_grad():
+            logits = model(torch.tensor([[*before, *after]])).logits[0, len(before) - 1 : -1]
+        nats.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(after), reduction="sum")))
+        tokens.append(len(after))
+    found = held_out_loss(llama, data / "pairs.jsonl")
+    assert found["loss"] == pytest.approx(sum(nats) / sum(tokens), abs=1e-5)
+    assert (found["tokens"], found["rows"]) == (sum(tokens), len(tokens))
+    assert found["standard_error"] > 0
+    assert math.isfinite(found["standard_error"])
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """What the two commands before it write, of invented data."""
+    monkeypatch.setenv("GENDIV_DATA", str(make_data_root(tmp_path / "root")))
+    invented = random.Random(1)
+
+    def some(number: int) -> str:
+        return " ".join(f"word{invented.randrange(300)}" for _ in range(number))
+
+    pairs = [
+        write(tmp_path / f"{name}.jsonl", [{"prompt": some(30), "completion": f" {some(5)}"} for _ in range(40)])
+        for name in ("posts", "instructions")
+    ]
+    (tmp_path / "corpora").mkdir()
+    with gzip.open(tmp_path / "corpora" / "book.txt.gz", "wt") as file:
+        file.write(some(12_000))
+    real_text.prepare(tmp_path / "corpora", pairs, tmp_path / "texts")
+    real_text_preferences.prepare(make_people(tmp_path / "people"), pairs, tmp_path / "preferences")
+    return tmp_path / "texts", tmp_path / "preferences"
+
+
+@pytest.mark.slow
+def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    texts, preferences = inputs
+    out = tmp_path / "out"
+    module = [sys.executable, "-m", "reference_models.real_text_ladder", "--tiny", "--workers", "2"]
+    command = [*module, "--texts", str(texts), "--preferences", str(preferences), "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, Any] = json.loads((out / "ladder.json").read_text())
+    losses = told["chosen"]["base"]["losses"]
+    assert set(losses) == {f"pretrain-{size}-{epochs}" for size, epochs in TINY.candidates}
+    assert told["chosen"]["base"]["chosen"] == min(losses, key=losses.__getitem__)
+    assert {"sft", "reward-model", "judge", "ppo", "rloo", "dpo", "best-of-n"} <= set(told["stages"])
+    for name in RUNGS:
+        run = Run(out / "runs" / "summarisation" / name)
+        for task in ("gendiv_tldr", "gendiv_cnn_dailymail"):
+            assert len(run.samples(task)) == 4
+            assert 0 < len(run.verdicts(task, "reward-model.judge")) <= 4, "some posts have no reference"
+    held = (out / "data" / "pretrain-held-out.jsonl").read_text()
+    assert not set(held.splitlines()) & set((out / "data" / "pretrain.jsonl").read_text().splitlines())
+    before = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()}
+    climb(texts, preferences, out, budget=TINY, workers=2)
+    assert {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()} == before
+
+
+def test_a_copy_of_what_is_held_out_is_left_out_and_a_template_is_not() -> None:
+    template = " ".join(f"t{number}" for number in range(15))
+
+    def row(number: int, head: str = "") -> dict[str, str]:
+        return {"prompt": f"{head} {template}", "completion": " ".join(f"r{number}w{n}" for n in range(14))}
+
+    held = [row(0)]
+    rows = [row(number) for number in range(1, TEMPLATE + 2)]
+    copy = row(0, "another template")
+    assert _without_copies([*rows, copy], held) == rows
+    assert _without_copies(rows[:TEMPLATE], held) == [], "so few might be copies of a passage"
+
+
+def test_every_stage_of_a_ladder_has_a_recipe_and_can_be_read() -> None:
+    from reference_models.arguments import RECIPES, read_recipe
+    from reference_models.methods import METHODS
+
+    given = functools.partial(dict, model="m", data="d", output="o")
+    for recipe in (RECIPES / "real-text").glob("*.yaml"):
+        method = {"pretrain": "sft", "judge": "reward-model"}.get(recipe.stem, recipe.stem)
+        values = given(reward_model="r") if method in ("ppo", "rloo", "best-of-n") else given()
+        for change in ({}, TINY.changes[recipe.stem]):
+            assert read_recipe(METHODS[method].load(), recipe, values | change).output == "o"

@@ -72,6 +72,8 @@ def rejudge(
     def shown(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
+    wanted = min(again.PAIRS, record.there)
+    few = "" if again.enough(len(record.drawn), record.there) else f": that takes at least {wanted} pairs"
     rows = [
         ("pairs", f"{answered} of {len(record.drawn)} answered"),
         ("same label", shown(record.equal)),
@@ -80,7 +82,7 @@ def rejudge(
         ("win rate, claimed and again", f"{shown(record.claimed_rate)}, {shown(record.rate)}"),
         ("95 % interval of their difference", f"{shown(record.low)} to {shown(record.high)}"),
         ("calls, US dollars", f"{record.calls:,}, {shown(record.cost)}"),
-        ("re-judged", "confirmed" if record.confirmed else "not confirmed"),
+        ("re-judged", "confirmed" if record.confirmed else f"not confirmed{few}"),
     ]
     print_table(f"{record.submission}: {record.judge} asked again", ("", ""), rows)
     print(f"wrote {again.record_path(root, record.submission)}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,9 @@ from benchmark.cli_arguments import DataRoot, RunFolder
 from benchmark.cli_rejudge import PublishedLogs
 from benchmark.errors import UserError
 from benchmark.terminal import print_table
+
+if TYPE_CHECKING:
+    from benchmark.records import Flag
 
 Root = Annotated[Path, typer.Option("--submissions", metavar="DIR", help="The folder of all submissions.")]
 
@@ -92,6 +97,18 @@ def validate(
         str | None,
         typer.Option(metavar="REF", help="Check what is new since then, and refuse changes to what was published."),
     ] = None,
+    maintainer: Annotated[
+        bool,
+        typer.Option(
+            "--maintainer", help="The branch is a maintainer's: notes and records may change, and rows leave by a note."
+        ),
+    ] = False,
+    author: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ACCOUNT", help="Whose branch it is: OWNERS.yaml tells who may submit for whom; with --since."
+        ),
+    ] = None,
     comment: Annotated[
         Path | None,
         typer.Option(
@@ -109,9 +126,9 @@ def validate(
     from benchmark.progress import Bars
     from benchmark.runs import write_atomically
     from benchmark.submission.history import check_history
-    from benchmark.submission.limits import validate_fast
+    from benchmark.submission.limits import validate_fast, validate_full
+    from benchmark.submission.owners import check_author, read_owners
     from benchmark.submission.validate import find
-    from benchmark.submission.validate import validate as check
 
     pipeline.use_data(data_root)
     rows: list[tuple[str, str, str]] = []
@@ -119,40 +136,88 @@ def validate(
     found = [place for path in paths or [Path("submissions")] for place in find(path)]
     new: dict[Path, list[str]] = {}
     if since:
-        new = {root: check_history(root, since) for root in sorted({root for _, root in found})}
+        for link in filter(Path.is_symlink, paths or [Path("submissions")]):
+            raise UserError("is a link, and its history is not what is behind it", where=link)
+        # Where nothing is left, something was taken away.
+        roots = {root for _, root in found} or {path.resolve() for path in paths or [Path("submissions")]}
+        new = {root: check_history(root, since, maintainer=maintainer) for root in sorted(roots)}
         # What was published before is what it was.
         found = [(folder, root) for folder, root in found if folder.relative_to(root).as_posix() in new[root]]
+    if maintainer and not since:
+        raise UserError("--maintainer needs --since, which tells what is the branch's own")
+    if author is not None and not since:
+        raise UserError("--author needs --since, which tells what is new")
     if comment and (not since or fast):
         raise UserError("--comment needs --since, which tells what is new, and the full checks")
+    made: dict[tuple[Path, str], bytes] = {}
     with Bars() as bars:
+        checked_one = bars.counter("checking")
         for folder, root in found:
             name = folder.relative_to(root).as_posix()
             try:
-                # First within limits, whoever wrote it; then with the encoder and the judges.
-                outcome = validate_fast(folder, root, published=published)
-                if outcome.problem or outcome.scores is None or outcome.tier is None:
+                if author is not None:
+                    check_author(read_owners(root), name, author)
+                # Within limits, whoever wrote it.
+                outcome = (validate_fast if fast else validate_full)(folder, root, published=published)
+                if outcome.problem or outcome.tier is None:
                     raise UserError(outcome.problem or "nothing came back")
-                tier, flags = outcome.tier, outcome.scores.flags
-                if not fast:
-                    checked = check(folder, root, published=published, progress=bars.stage)
-                    tier, flags = checked.tier, (*checked.scores.flags, *checked.flags)
-                rows.append((name, tier, ", ".join(sorted({flag.code for flag in flags})) or "–"))
+                if outcome.kept:
+                    made[root, name] = outcome.kept
+                rows.append((name, outcome.tier, ", ".join(sorted({flag.code for flag in outcome.flags})) or "–"))
+                checked_one(len(rows), len(found))
             except UserError as error:
                 refused += 1
                 rows.append((name, "refused", str(error)))
+    copied, unknown = _copies(made, board)
+    rows = [(n, tier, f"{flags}, copy".removeprefix("–, ") if n in copied else flags) for n, tier, flags in rows]
     print_table(f"{len(found)} submissions", ("submission", "tier", "flags"), rows)
+    for name, flag in copied.items():
+        print(f"flag: {name}: {flag.text}")
+    if unknown:
+        more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+        print(f"not looked at for copies, as nothing is kept of them in {board}: {', '.join(unknown[:5])}{more}")
     if refused:
         raise UserError(f"{refused} of {len(found)} submissions are not what they say")
     if comment:
-        texts = [text for root, names in new.items() for text in _comments(root, set(names), board, published)]
+        texts = [text for root, names in new.items() for text in _comments(root, set(names), board, published, made)]
         write_atomically(comment, "\n".join(texts) or "No new submission.\n")
         print(f"wrote {comment}")
 
 
-def _comments(root: Path, names: set[str], board: Path, logs: Path | None) -> list[str]:
-    from benchmark.submission.published import published
-    from leaderboard.comment import comment
+def _copies(made: Mapping[tuple[Path, str], bytes], board: Path) -> tuple[dict[str, Flag], list[str]]:
+    """Look for what was validated just now among the others: flags by name, and whom it could not be compared with."""
+    from benchmark.submission.beside import Beside
+    from benchmark.submission.published import read_derived
+    from benchmark.submission.validate import find
+    from leaderboard.files import SCORES
 
-    rows = published(root, board / "scores", logs=logs)
+    copied: dict[str, Flag] = {}
+    unknown: list[str] = []
+    for root in sorted({root for root, _ in made}):
+        known = {name: read_derived(data, root)[0].fingerprint for (of, name), data in made.items() if of == root}
+        names = [folder.relative_to(root).as_posix() for folder, _ in find(root)]
+        beside = Beside(root, board / SCORES, names, known)
+        copied |= {name: flag for name in known if (flag := beside.copied(name))}
+        unknown += beside.unknown
+    return copied, unknown
+
+
+def _comments(
+    root: Path, names: set[str], board: Path, logs: Path | None, made: Mapping[tuple[Path, str], bytes]
+) -> list[str]:
+    """Write what is told of new rows; ``made`` is what was computed of them just now."""
+    from benchmark.runs import write_atomically
+    from benchmark.submission.published import derived_path, published
+    from leaderboard.comment import comment
+    from leaderboard.files import SCORES
+
+    with tempfile.TemporaryDirectory(prefix="gendiv-") as place:
+        # A copy: what is kept beside the board is the board's, and only a build of it writes there.
+        kept = Path(place) / SCORES
+        if (board / SCORES).is_dir():
+            shutil.copytree(board / SCORES, kept)
+        for (_, name), data in made.items():
+            write_atomically(derived_path(kept, name), data)
+        rows = published(root, kept, logs=logs)
     scores = [row.scores for row in rows]
     return [comment(row.scores.name, row.scores.identity.suite, scores) for row in rows if row.folder in names]

@@ -21,6 +21,26 @@ _OF_TEXTS = ("per_input", "across_input", "length_words", "share")
 """Parts of the names of all metrics that are made of texts."""
 
 
+LEAST_LENGTHS = 100
+"""Outputs of one length that are no chance, at the least."""
+
+
+def constant_length(lengths: Sequence[int], title: str) -> Flag | None:
+    """Flag outputs that all have one length: where no text tells that an answer is the same for every prompt.
+
+    Parameters
+    ----------
+    lengths
+        Characters of each output; with less than `LEAST_LENGTHS` of them there is no flag.
+    title
+        The task's.
+    """
+    if len(lengths) < LEAST_LENGTHS or len(set(lengths)) > 1:
+        return None
+    text = f"{title}: every output has the same length, {lengths[0]:,} characters: a constant answer"
+    return Flag(code="constant_length", text=text)
+
+
 def score_preferences(
     manifest: Manifest,
     suite: Suite,
@@ -71,6 +91,8 @@ def score_preferences(
         if missing > MOST_FAILED * grid.size:
             text = f"{entry.title}: {missing} of {grid.size} prompts have no preference"
             flags.append(Flag(code="failed_verdicts", text=text))
+        if flag := constant_length([verdict.length for verdict in grid.flat if verdict is not None], entry.title):
+            flags.append(flag)
         if judged and all(v.preference == 0.5 and v.length == v.reference_length for v in judged):
             text = f"{entry.title}: the outputs are the references, which win half by definition"
             flags.append(Flag(code="reference", text=text))

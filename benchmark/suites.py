@@ -111,6 +111,8 @@ class Suite(Record):
     sampling: Sampling | None = None
     judge: Name | None
     """None where there is none yet: runs are scored without a win rate."""
+    published_judge: Name | None = None
+    """Of a suite without a judge of its own: whose verdicts a published row has, so that all can be compared."""
     encoder: Name
     gate: Gate
     length_control: LengthControl | None = None

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from benchmark.errors import UserError
-from benchmark.records import Identity, Scores
+from benchmark.records import Scores
+from benchmark.submission.suited import what_must_be_equal
 
 
 def by_suite(scores: Sequence[Scores]) -> dict[str, list[Scores]]:
@@ -32,32 +33,12 @@ def by_suite(scores: Sequence[Scores]) -> dict[str, list[Scores]]:
 
 def _refuse_strangers(suite: str, rows: Sequence[Scores]) -> None:
     first, *others = rows
-    expected = _what_must_be_equal(first.identity)
+    expected = what_must_be_equal(first.identity)
     for row in others:
-        found = _what_must_be_equal(row.identity)
+        found = what_must_be_equal(row.identity)
         for field in sorted(expected.keys() | found.keys()):
             if expected.get(field) != found.get(field):
                 raise UserError(
                     f"runs {first.name!r} and {row.name!r} of {suite} cannot stand on one board: "
                     f"{field} differs ({expected.get(field)!r} against {found.get(field)!r})"
                 )
-
-
-def _what_must_be_equal(identity: Identity) -> dict[str, object]:
-    """Flatten an identity, less the seed (the model's own) and the temperature grid (ranked in tables of its own)."""
-    fields: dict[str, object] = {
-        "judge": identity.judge,
-        "judge_sha256": identity.judge_sha256,
-        "encoder": identity.encoder,
-        "tasks": tuple(sorted(task.task for task in identity.tasks)),
-    }
-    for task in identity.tasks:
-        for name, value in task.model_dump(exclude={"task"}).items():
-            fields[f"tasks.{task.task}.{name}"] = value
-    if identity.sampling is None:
-        fields["sampling"] = None
-    else:
-        fields["sampling"] = "explicit"
-        for name, value in identity.sampling.model_dump(exclude={"seed", "temperatures"}).items():
-            fields[f"sampling.{name}"] = value
-    return fields

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmark.statistics.intervals import LEVEL
 from benchmark.statistics.two_way import two_way_t
+from benchmark.submission.published import ADDED
 from leaderboard.board import Board
 from leaderboard.names import metric_title, role_title
 from leaderboard.row import Interval, Protocol, Row
@@ -49,8 +50,9 @@ def families(board: Board) -> list[Family]:
     """Put the rows together that declare one family and different training seeds; one seed alone is no family.
 
     Only rows that compete are taken, so a flagged one speaks for nobody. Rows that were swept and rows at a single
-    temperature are two families, as their scores are not comparable. A family in which a seed is there twice is left
-    out: which of the two is meant is not known.
+    temperature are two families, as their scores are not comparable. Of several rows of one organisation, family and
+    seed the newest counts: the one that was added last, or, where that is not known, whose submission's name, then
+    whose own, is the last.
 
     A mean is over the rows' own values, not clipped before; its interval is that of `two_way_t`, over seeds and
     prompts, about it, and is cut at 0 and 1. On prompts that some row has no value of, nothing is computed.
@@ -61,14 +63,15 @@ def families(board: Board) -> list[Family]:
         Swept ones first, each kind by score, the best first, then by name. Empty where no row declares a family and a
         training seed.
     """
-    groups: dict[tuple[str, Protocol], list[Row]] = {}
+    groups: dict[tuple[str, Protocol], dict[int, Row]] = {}
     for row in board.rows:
         if row.competes and row.scores.card.family is not None and row.scores.card.training_seed is not None:
-            groups.setdefault((_name(row), row.protocol), []).append(row)
+            seeds = groups.setdefault((_name(row), row.protocol), {})
+            seeds[_seed(row)] = max(row, seeds.get(_seed(row), row), key=_age)
     found = [
         family
         for (name, protocol), rows in groups.items()
-        if len(rows) > 1 and (family := _family(name, protocol, sorted(rows, key=_seed))) is not None
+        if len(rows) > 1 and (family := _family(name, protocol, [rows[seed] for seed in sorted(rows)])) is not None
     ]
     return sorted(found, key=lambda family: (family.protocol != "swept", -family.score.value, family.name))
 
@@ -119,10 +122,16 @@ def _seed(row: Row) -> int:
     return seed
 
 
+def _age(row: Row) -> tuple[int, str, str]:
+    """By what the newest row is told; see `benchmark.submission.published`."""
+    added, submission = row.scores.notes.get(ADDED), row.scores.notes.get("submission")
+    return (added if isinstance(added, int) else -1, str(submission or ""), row.name)
+
+
 def _family(name: str, protocol: Protocol, rows: Sequence[Row]) -> Family | None:
     seeds = tuple(_seed(row) for row in rows)
     prompts = sorted(set.intersection(*(row.place.keys() & row.influence.keys() for row in rows)))
-    if len(set(seeds)) != len(seeds) or not prompts:
+    if not prompts:
         return None
 
     def spread(of: Callable[[Row], Mapping[str, float]], values: Sequence[float] | None = None) -> Spread:

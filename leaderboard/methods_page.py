@@ -62,6 +62,16 @@ JUDGES = (
     "benchmark.judging.audit",
     "benchmark.judging.config",
 )
+SUBMISSIONS = (
+    "benchmark.submission.validate",
+    "benchmark.flags",
+    "benchmark.submission.anomalies",
+    "benchmark.submission.floors",
+    "benchmark.submission.rejudge",
+    "benchmark.submission.reproduce",
+    "leaderboard.families",
+)
+"""Tiers, flags, and what is asked of verdicts."""
 
 
 def methods_page(suites: Mapping[str, Suite] | None = None) -> str:
@@ -97,6 +107,7 @@ def methods_page(suites: Mapping[str, Suite] | None = None) -> str:
             gate=_member("benchmark.suites", gate),
             gates=[_module(name, gates) for name in GATES],
             judges=[_module(name) for name in JUDGES],
+            submissions=[_module(name) for name in SUBMISSIONS],
             configs=[_config(config) for config in load_judge_configs().values()],
         )
     )

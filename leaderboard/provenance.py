@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmark.submission.published import ADDED
 from leaderboard.escape import shorten
 from leaderboard.names import metric_title
 from leaderboard.row import Row
@@ -14,8 +15,8 @@ MOST_FACTS = 200
 MOST_TEXT = 600
 """Characters of one value."""
 MOST_TERM = 120
-CARD = ("tier", "submission")
-"""Notes that a page says at its head."""
+CARD = ("tier", "submission", ADDED)
+"""Notes that a page says at its head, or that are of a row's place alone."""
 
 
 def provenance(row: Row) -> list[tuple[str, str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,128 @@ def test_shell_scripts_parse():
         for step in steps(path):
             if "run" in step:
                 subprocess.run(["bash", "-n", "-c", step["run"]], check=True)
+
+
+def test_a_pull_request_that_changes_the_board_is_refused_and_what_main_did_meanwhile_is_not_its_doing(tmp_path):
+    found = load(FOLDER / "submission.yml")
+    assert set(found["on"]["pull_request"]["paths"]) == {"submissions/**", "leaderboard/board/**"}
+    [step] = [step for step in steps(FOLDER / "submission.yml") if "diff --quiet" in step.get("run", "")]
+
+    def git(*words):
+        name = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", "-C", str(tmp_path / "head"), *name, *words], check=True, capture_output=True)
+
+    def commit(name):
+        path = tmp_path / "head" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.read_text() + "x" if path.exists() else "x")
+        git("add", ".")
+        git("commit", "-qm", name)
+
+    def refused():
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", step["run"]],
+            env={"PATH": os.environ["PATH"], "BASE": "main"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) == ("changes leaderboard/board" in done.stdout)
+        return done.returncode != 0
+
+    (tmp_path / "head").mkdir()
+    git("init", "-q", "-b", "main")
+    commit("leaderboard/board/index.html")
+    git("checkout", "-qb", "mine")
+    commit("submissions/a__b/1/pocket@v1/submission.json")
+    git("checkout", "-q", "main")
+    commit("leaderboard/board/index.html")
+    git("checkout", "-q", "mine")
+    assert not refused()
+    commit("leaderboard/board/scores/copies.json")
+    assert refused()
+
+
+def test_only_maintainers_ask_as_maintainers_and_kept_scores_are_computed_again_by_the_clock():
+    assert not [path for path in WORKFLOWS if "--maintainer" in path.read_text(encoding="utf-8")]
+    found = load(FOLDER / "board.yml")
+    assert {"push", "schedule", "workflow_dispatch"} == set(found["on"])
+    jobs = found["jobs"]
+    assert jobs["rebuild"]["if"] == "github.event_name == 'push'"
+    assert jobs["recompute"]["if"] == "github.event_name != 'push'"
+    [asked] = [step["run"] for step in jobs["recompute"]["steps"] if "--check" in step.get("run", "")]
+    assert "--believe-scores" not in asked
+    assert "permissions" not in jobs["recompute"]
+
+
+def test_what_is_posted_is_made_inert_by_our_own_code_and_goes_where_github_says():
+    path = FOLDER / "comment.yml"
+    text = path.read_text(encoding="utf-8")
+    found = load(path)
+    assert set(found["on"]) == {"workflow_run"}
+    assert found["permissions"] == {"actions": "read", "contents": "read", "pull-requests": "write"}
+    [job] = found["jobs"].values()
+    checkout, download, post = job["steps"]
+    assert set(checkout["with"]) == {"persist-credentials"}  # the default branch, and no other repository
+    assert checkout["with"]["persist-credentials"] is False
+    assert download["with"]["path"] == "told"
+    assert download["if"] == "github.event.workflow_run.conclusion == 'success'"
+    assert "told" not in post["run"], "nothing of it but what our code has written reaches gh"
+    assert "--body-file body.md" in post["run"]
+    given = {name: value for name, value in post["env"].items() if name != "GH_TOKEN"}
+    assert set(given) == {"RUN_ID", "CONCLUSION", "HEAD_SHA", "HEAD_BRANCH", "HEAD_OWNER", "HEAD_REPOSITORY"}
+    assert all(value.startswith("${{ github.event.workflow_run.") for value in given.values())
+    assert "pull_requests" not in text
+    assert '"failure"' in job["if"]
+    assert "number" not in (FOLDER / "submission.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("conclusion", ["success", "failure"])
+def test_the_comment_is_posted_on_the_one_pull_request_that_was_checked(tmp_path, conclusion):
+    """Whatever the run's files say: only gh itself is another program here, which writes down what it is asked."""
+    *_, post = load(FOLDER / "comment.yml")["jobs"]["comment"]["steps"]
+    pulls = [
+        {"number": 7, "head": {"sha": "s", "repo": {"full_name": "a/fork"}}},
+        {"number": 8, "head": {"sha": "other", "repo": {"full_name": "a/fork"}}},
+    ]
+    for name, content in (("told/number", "8"), ("told/comment.md", "@octocat"), ("pulls", json.dumps(pulls))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    gh = tmp_path / "gh"
+    gh.write_text('#!/bin/sh\nif [ "$1" = api ]; then cat pulls; else echo "$@" > asked; cp body.md posted; fi\n')
+    gh.chmod(0o755)
+    python = tmp_path / "python3"
+    python.symlink_to(sys.executable)
+    (tmp_path / "leaderboard").symlink_to(FOLDER.parents[1] / "leaderboard")
+    env = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REPOSITORY": "o/r", "GITHUB_SERVER_URL": "https://github.com",
+        "RUN_ID": "1", "CONCLUSION": conclusion, "HEAD_SHA": "s", "HEAD_BRANCH": "$(id)", "HEAD_OWNER": "a",
+        "HEAD_REPOSITORY": "a/fork",
+    }  # fmt: skip
+
+    def run(env):
+        subprocess.run(["bash", "-eo", "pipefail", "-c", post["run"]], env=env, cwd=tmp_path, check=True)
+
+    run(env)
+    assert (tmp_path / "asked").read_text().startswith("pr comment 7 --repo o/r ")
+    posted = (tmp_path / "posted").read_text(encoding="utf-8")
+    assert ("octocat" in posted) == (conclusion == "success")
+    assert "@" not in posted
+    (tmp_path / "asked").unlink()
+    run(env | {"HEAD_SHA": "none"})
+    assert not (tmp_path / "asked").exists(), "nobody is told"
+
+
+def test_a_submission_is_checked_for_whose_name_it_is_in_and_never_as_a_trial():
+    [asked] = [step for step in steps(FOLDER / "submission.yml") if " validate " in step.get("run", "")]
+    assert '--author "$AUTHOR"' in asked["run"]
+    assert asked["env"]["AUTHOR"] == "${{ github.event.pull_request.user.login }}"
+    assert not [path for path in WORKFLOWS if "TRIAL" in path.read_text(encoding="utf-8") and path.stem != "test"]
+
+
+def test_what_decides_over_rows_has_an_owner():
+    lines = (FOLDER.parent / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+    owned = {line.split()[0].removeprefix("/submissions/") for line in lines if not line.startswith("#")}
+    assert {"NOTES.yaml", "EVENTS.jsonl", "OWNERS.yaml", "REJUDGED/"} <= owned
+    assert {"/leaderboard/board/", "/.github/"} <= owned

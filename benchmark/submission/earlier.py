@@ -17,6 +17,7 @@ from benchmark.submission.anomalies import Fingerprint, copies
 
 FILE = "copies.json"
 """Among the kept scores."""
+REMOVE = "remove it, find out who changed it, and run `gendiv leaderboard`"
 
 
 class Compared(Record):
@@ -37,9 +38,12 @@ class Earlier:
     ----------
     kept
         The folder of kept scores.
+    believe
+        Take from there what was found before; False compares all of them anew, and `check` tells.
     """
 
-    def __init__(self, kept: Path) -> None:
+    def __init__(self, kept: Path, *, believe: bool = True) -> None:
+        self._believe = believe
         self._path = kept / FILE
         self._before: dict[str, Compared] = {}
         self._now: dict[str, Compared] = {}
@@ -57,11 +61,23 @@ class Earlier:
         """Flag the next submission where it is a copy of one before it; ``sha256`` is of its fingerprint."""
         self._among = sha256_of([self._among, name, sha256])
         found = self._before.get(name)
-        if found is None or found.among != self._among:
+        if not self._believe or found is None or found.among != self._among:
             found = Compared(among=self._among, flag=copies(fingerprint, self._fingerprints))
         self._now[name] = found
         self._fingerprints[name] = fingerprint
         return found.flag
+
+    def check(self) -> None:
+        """Refuse what is kept where it is not what was found now.
+
+        Raises
+        ------
+        UserError
+            Names the first submission.
+        """
+        for name in sorted(self._before.keys() | self._now.keys()):
+            if self._before.get(name) != self._now.get(name):
+                raise UserError(f"{name}: not what comparing it anew gives; {REMOVE}", where=self._path)
 
     def save(self) -> None:
         """Keep what was found of all submissions, and of no other."""

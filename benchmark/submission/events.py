@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from benchmark.errors import UserError
 from benchmark.records import Name, Record
-from benchmark.runs import appending, drop_cut_off_line, read_jsonl
+from benchmark.runs import appending, drop_cut_off_line
+from benchmark.submission.reading import lines, parse, read_bytes
 
 if TYPE_CHECKING:
     from benchmark.submission.published import Published
 
 FILE = "EVENTS.jsonl"
+MAX_EVENTS = 32 * 2**20
+"""Bytes of the log: some hundred thousand lines."""
 
 
 class Event(Record):
@@ -29,9 +34,20 @@ class Event(Record):
 
 
 def read_events(root: Path) -> list[Event]:
-    """Read the log; none where there is none yet."""
-    path = root / FILE
-    return read_jsonl(path, Event, mend="restore it from git") if path.exists() and path.stat().st_size else []
+    """Read the log; none where there is none yet.
+
+    Raises
+    ------
+    UserError
+        For a link, too many bytes, and names the first line that is no event, or is cut off.
+    """
+    path = root.resolve() / FILE
+    if not os.path.lexists(path):
+        return []
+    data = read_bytes(path.parent, FILE, MAX_EVENTS)
+    if data and not data.endswith(b"\n"):
+        raise UserError("the last line is cut off; restore it from git", where=path)
+    return [parse(line, Event, f"{path}:{number}") for number, line in enumerate(lines([data], path), start=1)]
 
 
 def added(root: Path) -> list[str]:

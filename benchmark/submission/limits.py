@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import benchmark
 from benchmark.errors import UserError
-from benchmark.records import Scores
-from benchmark.submission.reading import MAX_FILE
-from benchmark.submission.record import Submission
+from benchmark.records import Flag, Scores
+from benchmark.submission.reading import MAX_FILE, MAX_JSON, read_bytes
+from benchmark.submission.record import FILE, Submission
 
 
 class Limits(NamedTuple):
@@ -38,7 +38,8 @@ class Limits(NamedTuple):
 FAST = Limits(512 * 2**20, 30.0)
 """Of the checks without an encoder."""
 FULL = Limits(6 * 2**30, 3600.0)
-"""Of all checks, the sentence encoder's among them."""
+"""Of all checks. The encoder is loaded and embeds within them, in the same process and on one core: the pocket suite's
+28,800 outputs took 810 MiB and 130 s of a busy machine."""
 
 
 _OURS = 240 * 2**20
@@ -61,6 +62,10 @@ class Outcome(NamedTuple):
     """See `benchmark.submission.validate.Tier`; None where there is a problem."""
     scores: Scores | None
     """As they were computed here; None where there is a problem."""
+    flags: tuple[Flag, ...]
+    """Of the scores and of the texts."""
+    kept: bytes | None
+    """What a board keeps of it, see `benchmark.submission.published.kept_of`; None after the fast checks."""
     seconds: float
     peak: int | None
     """Most bytes that were resident; None where the process was ended, or the system does not tell."""
@@ -69,6 +74,11 @@ class Outcome(NamedTuple):
 def validate_fast(folder: Path, root: Path, limits: Limits = FAST, published: Path | None = None) -> Outcome:
     """Make the fast checks of one submission, within limits; see `validate_within`."""
     return validate_within(folder, root, limits, fast=True, published=published)
+
+
+def validate_full(folder: Path, root: Path, limits: Limits = FULL, published: Path | None = None) -> Outcome:
+    """Make all checks of one submission, within limits; see `validate_within`."""
+    return validate_within(folder, root, limits, fast=False, published=published)
 
 
 def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool, published: Path | None = None) -> Outcome:
@@ -126,7 +136,9 @@ def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool, pub
             said = json.loads((left / "outcome.json").read_bytes())
             kept = left / "scores.json"
             scores = Scores.model_validate_json(kept.read_bytes()) if kept.exists() else None
-            return Outcome(folder, said["problem"], said["tier"], scores, seconds, said["peak"])
+            flags = tuple(Flag.model_validate(flag) for flag in said["flags"])
+            row = (left / "row").read_bytes() if (left / "row").exists() else None
+            return Outcome(folder, said["problem"], said["tier"], scores, flags, row, seconds, said["peak"])
         tail = (left / "errors").read_text(encoding="utf-8", errors="replace")[-4000:]
         if code in (None, -signal.SIGXCPU):
             what = f"{limits.seconds:g} s"
@@ -135,7 +147,7 @@ def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool, pub
         else:
             raise RuntimeError(f"{folder}: validation broke off with exit status {code}\n{tail}")
     problem = f"{folder}: its validation takes more than {what}; submit fewer samples, or shorter ones"
-    return Outcome(folder, problem, None, None, seconds, None)
+    return Outcome(folder, problem, None, None, (), None, seconds, None)
 
 
 def too_large(submission: Submission, limits: Limits = FAST) -> str | None:
@@ -176,16 +188,23 @@ def _environment(place: str) -> dict[str, str]:
     }
 
 
-def _load(*, fast: bool) -> None:
-    """Load our own code before the limits are set, so that they are the submission's."""
+def _load(suite: str, *, fast: bool) -> None:
+    """Load our own code before the limits are set, so that they are the submission's.
+
+    ``suite`` is what the folder is called; where it is another, or none, what is lacking is loaded within the limits.
+    """
     import scipy.stats  # noqa: F401
 
     import benchmark.scoring
-    import benchmark.submission.validate  # noqa: F401
-    from benchmark.suites import load_prompts, load_suite
+    import benchmark.submission.validate
+    from benchmark.suites import load_prompts, load_suite, load_suites
 
     load_prompts(load_suite("pocket"))  # lm-eval and what it brings
-    if not fast:
+    if fast:
+        return
+    import benchmark.submission.published  # noqa: F401
+
+    if suite in (suites := load_suites()) and suites[suite].texts:
         import sentence_transformers  # noqa: F401
         import torch
 
@@ -221,19 +240,26 @@ def _bound(what: int, most: int) -> None:
 
 def _main(folder: str, root: str, place: str, how: str) -> int:
     memory, seconds, fast, published = json.loads(how)
-    _load(fast=fast)
+    _load(Path(folder).name, fast=fast)
     gc.freeze()  # our own code is not looked through for garbage again and again
     _limit(Limits(memory, seconds))
     from benchmark.submission.unpack import read_submission
     from benchmark.submission.validate import validate
 
     problem = tier = None
+    flags: list[dict[str, str]] = []
     try:
-        if fast and (why := too_large(read_submission(Path(folder), Path(root)), Limits(memory, seconds))):
+        if why := too_large(read_submission(Path(folder), Path(root)), Limits(memory, seconds)):
             raise UserError(why, where=folder)
         found = validate(Path(folder), Path(root), fast=fast, published=Path(published) if published else None)
         tier = found.tier
+        flags = [flag.model_dump(mode="json") for flag in (*found.scores.flags, *found.flags)]
         (Path(place) / "scores.json").write_text(found.scores.model_dump_json(), encoding="utf-8")
+        if not fast:
+            from benchmark.submission.published import kept_of
+
+            record = read_bytes(Path(folder), FILE, MAX_JSON)
+            (Path(place) / "row").write_bytes(kept_of(found, record))
     except UserError as error:
         problem = str(error)
     except BaseException as error:
@@ -242,7 +268,7 @@ def _main(folder: str, root: str, place: str, how: str) -> int:
             return _NO_MEMORY
         traceback.print_exc()
         return 1
-    said = {"problem": problem, "tier": tier, "peak": _status("VmHWM")}
+    said = {"problem": problem, "tier": tier, "flags": flags, "peak": _status("VmHWM")}
     (Path(place) / "outcome.json").write_text(json.dumps(said), encoding="utf-8")
     return 0
 

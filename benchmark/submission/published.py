@@ -14,13 +14,15 @@ from pydantic import Field, ValidationError, model_validator
 from benchmark.errors import UserError
 from benchmark.records import Flag, Record, Scores, sha256_of
 from benchmark.runs import first_problem, write_atomically
-from benchmark.submission.earlier import Earlier
+from benchmark.submission.earlier import REMOVE, Earlier
 from benchmark.submission.events import added
 from benchmark.submission.examples import Example
 from benchmark.submission.history import Note, read_notes
+from benchmark.submission.limits import validate_full
 from benchmark.submission.reading import MAX_JSON, list_files, read_bytes, unpacked
+from benchmark.submission.recomputed import first_difference
 from benchmark.submission.record import FILE, Submission
-from benchmark.submission.rejudge import is_confirmed
+from benchmark.submission.rejudge import confirmed_by
 from benchmark.submission.reproduce import reproduces
 from benchmark.submission.unpack import read_submission
 from benchmark.submission.validate import Checked, Tier, find, validate
@@ -28,6 +30,8 @@ from benchmark.suites import load_suite
 
 RANKED_FROM: Tier = "re-judged"
 _TIERS: tuple[Tier, ...] = get_args(Tier)
+ADDED = "added"
+"""Note of a row: its place in the order in which rows came. Shown nowhere."""
 ROUNDED = 2e-6
 """By how much the mean of kept values may miss an estimate: they are kept to 1e-6."""
 
@@ -99,6 +103,7 @@ def published(
     progress: Callable[[int, int], None] = lambda *_: None,
     *,
     write: bool = True,
+    believe: bool = True,
     logs: Path | None = None,
 ) -> list[Published]:
     """Read every submission, computing anew what is new or has changed.
@@ -114,6 +119,9 @@ def published(
     write
         Keep what was computed, and nothing of a submission that has gone; False only reads, and refuses where
         something would have to be computed.
+    believe
+        Take what is kept for what the submission gives. False computes all of it anew and refuses what differs; see
+        `benchmark.submission.recomputed`. What is kept is never replaced by it.
     logs
         What `gendiv fetch-logs` has fetched, for submissions that publish their logs elsewhere.
 
@@ -125,7 +133,8 @@ def published(
     Raises
     ------
     UserError
-        For a submission that is not what it says, or with ``write=False`` one without kept scores.
+        For a submission that is not what it says, with ``write=False`` one without kept scores, and with
+        ``believe=False`` one whose kept scores, or whose being a copy, are not what it gives.
     """
     notes = read_notes(root)
     # Whoever was there first is not flagged for a copy.
@@ -133,11 +142,13 @@ def published(
     names = [folder.relative_to(root.resolve()).as_posix() for folder, _ in find(root)]
     names.sort(key=lambda name: (order.get(name, len(order)), name))
     rows: list[Published] = []
-    earlier = Earlier(kept)
+    earlier = Earlier(kept, believe=believe)
     for number, name in enumerate(names, start=1):
-        rows.append(_one(name, root.resolve(), kept, notes, earlier, write=write, logs=logs))
+        rows.append(_one(name, root.resolve(), kept, notes, earlier, write=write, believe=believe, logs=logs))
         progress(number, len(names))
-    if write:
+    if not believe:
+        earlier.check()
+    if write and rows:  # an empty folder is a mistake, and no reason to forget what is kept
         earlier.save()
         _remove_stale(kept, {derived_path(kept, row.folder) for row in rows})
     alike: dict[tuple[str | None, ...], list[Published]] = defaultdict(list)
@@ -147,7 +158,11 @@ def published(
     rows = [_reproduced(row, alike[next(iter(_weights(row)), ())]) for row in rows]
     several = Counter((row.submission.model, row.submission.manifest.identity.suite) for row in rows)
     rows.sort(key=lambda row: row.folder)
-    return [_shown(row, several[row.submission.model, row.submission.manifest.identity.suite] > 1) for row in rows]
+    places = {name: place for place, name in enumerate(names)}
+    return [
+        _shown(row, several[row.submission.model, row.submission.manifest.identity.suite] > 1, places[row.folder])
+        for row in rows
+    ]
 
 
 def _weights(row: Published) -> Iterator[tuple[str | None, ...]]:
@@ -178,11 +193,24 @@ def _remove_stale(kept: Path, wanted: Set[Path]) -> None:
 
 
 def _one(
-    name: str, root: Path, kept: Path, notes: Sequence[Note], earlier: Earlier, *, write: bool, logs: Path | None
+    name: str,
+    root: Path,
+    kept: Path,
+    notes: Sequence[Note],
+    earlier: Earlier,
+    *,
+    write: bool,
+    believe: bool,
+    logs: Path | None,
 ) -> Published:
-    derived, sha256 = _derived(root / name, root, derived_path(kept, name), write=write, logs=logs)
+    derived, sha256 = _derived(root / name, root, derived_path(kept, name), write=write, believe=believe, logs=logs)
     noted = [note for note in notes if note.submission == name]
-    asked_again: list[Tier] = ["re-judged"] if is_confirmed(root, derived.submission, derived.submission_sha256) else []
+    # Where its logs are not here, its record is believed like its scores.
+    far = logs is None and any(file.url for file in derived.submission.files)
+    record = confirmed_by(
+        root, derived.submission, derived.submission_sha256, published=logs, believe=believe and (far or not write)
+    )
+    asked_again: list[Tier] = ["re-judged"] if record else []
     decided = [n.decision for n in noted if n.decision in _TIERS]
     tier: Tier = max([derived.tier, *asked_again, *decided], key=_TIERS.index)
     accepted = {note.flag for note in noted if note.decision == "flag accepted"}
@@ -190,24 +218,49 @@ def _one(
     flags = [*derived.scores.flags, *derived.flags, *([copied] if copied else [])]
     kept_flags = tuple(flag for flag in flags if flag.code not in accepted)
     scores = derived.scores.model_copy(update={"flags": kept_flags})
+    if record:
+        said = (
+            f"{len(record.drawn):,} of {record.there:,} pairs asked again: claimed less new win rate "
+            f"{record.low:+.3f} to {record.high:+.3f} (95 %)"
+        )
+        scores = scores.model_copy(update={"notes": {**scores.notes, "re-judged": said}})
+        sha256 = sha256_of([sha256, said])
     return Published(name, derived.submission, tier, scores, derived.examples, sha256)
 
 
-def _derived(folder: Path, root: Path, path: Path, *, write: bool, logs: Path | None) -> tuple[Derived, str]:
+def _derived(
+    folder: Path, root: Path, path: Path, *, write: bool, believe: bool, logs: Path | None
+) -> tuple[Derived, str]:
     """Read what is kept of a submission, or compute it where nothing is or the submission is another; and its hash."""
     record = read_bytes(folder, FILE, MAX_JSON)
     if path.exists():
-        derived, sha256 = _read(path)
+        derived, sha256 = read_derived(path.read_bytes(), path)
         if derived.submission_sha256 == hashlib.sha256(record).hexdigest():
             # The record was strictly read when it was validated, and is the same; only files may have come or gone.
             if derived.files != tuple(list_files(folder)) or root / derived.submission.folder != folder:
                 read_submission(folder, root)
+            if not believe:
+                _check_kept(path, kept_of(validate(folder, root, published=logs), record))
             return derived, sha256
     if not write:
         raise UserError("has no scores of this submission; run `gendiv leaderboard` and commit them", where=path)
-    data = kept_of(validate(folder, root, published=logs), record)
-    write_atomically(path, data)
-    return _read(path)
+    write_atomically(path, _computed(folder, root, logs))
+    return read_derived(path.read_bytes(), path)
+
+
+def _computed(folder: Path, root: Path, logs: Path | None) -> bytes:
+    """Validate what nobody has validated here before, in a process of its own with `FULL` limits."""
+    outcome = validate_full(folder, root, published=logs)
+    if outcome.problem or outcome.kept is None:
+        raise UserError(outcome.problem or f"{folder}: nothing came back of its validation")
+    return outcome.kept
+
+
+def _check_kept(path: Path, anew: bytes) -> None:
+    """Refuse kept scores that are not what the submission gives."""
+    kept, computed = (b"".join(unpacked(data, path)) for data in (path.read_bytes(), anew))
+    if found := first_difference(kept, computed):
+        raise UserError(f"not what the submission gives: {found}; {REMOVE}", where=path)
 
 
 def kept_of(checked: Checked, record: bytes) -> bytes:
@@ -252,22 +305,26 @@ def kept_of(checked: Checked, record: bytes) -> bytes:
     return gzip.compress(derived.model_dump_json().encode() + b"\n", compresslevel=9, mtime=0)
 
 
-def _read(path: Path) -> tuple[Derived, str]:
-    data = b"".join(unpacked(path.read_bytes(), path))
+def read_derived(packed: bytes, where: Path) -> tuple[Derived, str]:
+    """Read what is kept of a submission, and the hash of it unpacked; ``where`` is for the message."""
+    data = b"".join(unpacked(packed, where))
     try:
         return Derived.model_validate_json(data), hashlib.sha256(data).hexdigest()
     except ValidationError as error:
-        raise UserError(f"not kept scores: {first_problem(error)}; remove the file", where=path) from None
+        raise UserError(f"not kept scores: {first_problem(error)}; remove the file", where=where) from None
 
 
-def _shown(row: Published, several: bool) -> Published:
-    """Name a row like its model, with the revision where there are several, and say why its tier is not ranked."""
+def _shown(row: Published, several: bool, place: int = 0) -> Published:
+    """Name a row like its model, with the revision where there are several, and say why its tier is not ranked.
+
+    Its ``place`` in the order in which rows came is noted, and is no part of what the row is made of.
+    """
     scores = row.scores
     name = f"{row.submission.model} {row.submission.revision}" if several else row.submission.model
     flags = list(scores.flags)
     if scores.kind == "model" and _TIERS.index(row.tier) < _TIERS.index(RANKED_FROM):
         flags.append(Flag(code="tier", text=f"{row.tier}; ranked from {RANKED_FROM} up"))
     shown = {"name": name, "card": row.submission.manifest.card, "flags": tuple(flags)}
-    notes = {**scores.notes, "tier": row.tier, "submission": row.folder}
+    notes = {**scores.notes, "tier": row.tier, "submission": row.folder, ADDED: place}
     said = [row.made_of, row.folder, row.tier, name, *([flag.code, flag.text] for flag in flags)]
     return row._replace(scores=scores.model_copy(update={**shown, "notes": notes}), made_of=sha256_of(said))

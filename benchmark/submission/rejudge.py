@@ -1,11 +1,13 @@
 """A paid judge is asked again about a seeded sample of what it was said to have judged, and the agreement published.
 
-A submission's preferences follow from its stored replies, but a forger writes those too. Only the judge can tell.
+A submission's preferences follow from its stored replies, but a forger writes those too. Only the judge can tell, and
+of a sample it tells the coarse from the fine: see `agreement`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,6 +40,8 @@ MOST_ONE_LABEL = 0.9
 """Share of one label above which kappa says little, and Gwet's AC1 stands for it."""
 MOST_UNANSWERED = 0.1
 """Share of the pairs that may have no second verdict."""
+_ROUNDING = 1e-9
+"""By how much a number may differ from one computed elsewhere."""
 
 
 class Twice(Record):
@@ -87,7 +91,9 @@ class Rejudged(Record):
     judge_sha256: str
     seed: Annotated[int, Field(ge=0)]
     drawn: Annotated[tuple[Twice, ...], Field(min_length=1, max_length=10_000, strict=False)]
-    """The sample, by task and cell."""
+    """The sample, by task and cell; which cells these are is the draw of ``seed`` among all that could be asked."""
+    there: Annotated[int, Field(ge=1)]
+    """Pairs that could be asked again: judged, and of two texts."""
     equal: float | None
     difference: float | None
     kappa: float | None
@@ -97,7 +103,7 @@ class Rejudged(Record):
     low: float | None
     high: float | None
     confirmed: bool
-    """These nine as in `Found`; they are computed again from ``drawn`` wherever they are used."""
+    """These nine as in `Found`, the last with `enough` pairs; computed again from ``drawn`` wherever they are used."""
     calls: Annotated[int, Field(ge=0)]
     cost: float | None
     """US dollars of the second asking at the judge's price; None where it has none."""
@@ -106,10 +112,16 @@ class Rejudged(Record):
 def agreement(drawn: Sequence[Twice]) -> Found:
     """Compare the two verdicts of every pair.
 
-    Confirmed is what chance alone in asking again would give: the paired 95 % interval of the difference in win rate
-    holds 0, and labels agree by `LEAST_AGREEMENT` beyond chance, by Cohen's kappa or, where more than `MOST_ONE_LABEL`
-    of them are one and the same, by Gwet's AC1. With less than two prompts, or more than `MOST_UNANSWERED` of the pairs
-    unanswered, nothing is.
+    Confirmed is what the pairs do not contradict: the paired 95 % interval of the difference in win rate holds 0, and
+    labels agree by `LEAST_AGREEMENT` beyond chance, by Cohen's kappa or, where more than `MOST_ONE_LABEL` of them are
+    one and the same, by Gwet's AC1. With less than two prompts, or more than `MOST_UNANSWERED` of the pairs unanswered,
+    nothing is.
+
+    That is no proof. It exposes invented verdicts, and an inflation that is large beside the interval, which is why
+    the interval is published with the row. Of 100 pairs and a win rate near one half, 5 points too many are confirmed
+    all the same one time in four where the judge repeats itself to the letter, and seven in ten, so mostly, where it
+    says another thing of one pair in twenty; 10 points one time in a hundred, and one in six. Of 400 pairs 5 points are
+    confirmed never, and one time in ten.
     """
     both = [(pair, pair.claimed, pair.again) for pair in drawn if pair.again is not None]
     mine, other = [label(claimed) for _, claimed, _ in both], [label(again) for _, _, again in both]
@@ -139,6 +151,11 @@ def agreement(drawn: Sequence[Twice]) -> Found:
         and beyond >= LEAST_AGREEMENT
         and len(drawn) - len(both) <= MOST_UNANSWERED * len(drawn),
     )
+
+
+def enough(drawn: int, there: int) -> bool:
+    """Whether so many pairs may confirm a submission that has so many: `PAIRS`, or all where there are fewer."""
+    return drawn >= min(PAIRS, there)
 
 
 def label(preference: float) -> str:
@@ -219,7 +236,7 @@ def rejudge(
     """
     submission = read_submission(folder, root)
     name = submission.folder
-    asker, drawn = _asked(submission, folder, options, pairs, seed, published)
+    asker, drawn, there = _asked(submission, folder, options, pairs, seed, published)
     where = logs / name / f"seed-{seed}"
     found: list[Twice] = []
     told: list[Verdict] = []
@@ -246,7 +263,9 @@ def rejudge(
         judge_sha256=asker.config.sha256,
         seed=seed,
         drawn=tuple(found),
-        **{part: value for part, value in result._asdict().items() if part != "judged"},
+        there=there,
+        **{part: value for part, value in result._asdict().items() if part not in ("judged", "confirmed")},
+        confirmed=result.confirmed and enough(len(found), there),
         calls=sum(verdict.calls for verdict in told),
         cost=price.of(*tokens) if price else None,
     )
@@ -264,41 +283,74 @@ def plan(
     published: Path | None = None,
 ) -> list[tuple[str, Plan]]:
     """Tell what `rejudge` would ask and cost, a (task, plan) at a time: nothing is sent, and no key is needed."""
-    asker, drawn = _asked(read_submission(folder, root), folder, options, pairs, seed, published)
+    asker, drawn, _ = _asked(read_submission(folder, root), folder, options, pairs, seed, published)
     if not isinstance(asker, ChatJudge):
         raise UserError(f"judge {asker.config.judge} costs nothing; --dry-run is for judges behind a server")
     return [(part.task, asker.plan(list(part.pairs.values()))) for part in drawn]
 
 
-def _asked(
-    submission: Submission, folder: Path, options: JudgeOptions, pairs: int, seed: int, published: Path | None
-) -> tuple[Judge, list[_Task]]:
+def _judge_of(submission: Submission, folder: Path) -> str:
     name = submission.claimed_judge
     if name is None:
         raise UserError("claims no judge's verdicts; there is nothing to ask again", where=folder)
     if submission.manifest.identity.sampling is None:
         raise UserError("its outputs and verdicts were imported, and its prompts are not here", where=folder)
-    asker = load(find_judge(options.judge or name, model=options.model, orders=options.orders), options)
+    return name
+
+
+class _Could(NamedTuple):
+    """What could be asked again, by task and cell."""
+
+    config: JudgeConfig
+    """Of the submission's judge, as it lies beside the verdicts."""
+    pairs: Mapping[str, Mapping[Cell, Pair]]
+    claimed: Mapping[str, Mapping[Cell, float]]
+    """Verdicts that say something, of pairs that are not of equal texts."""
+
+
+def _could(submission: Submission, folder: Path, published: Path | None, ours: JudgeConfig | None) -> _Could:
+    """Read a submission's pairs and verdicts; ``ours`` is a configuration that its own must be."""
+    name = _judge_of(submission, folder)
     with as_run(submission, folder, published and published / submission.folder) as run:
         kept = read_kept(run.judge_path(name))
-        _check_ours(asker.config, kept, folder)
-        opened = open_run(run)
-        parts = {question.task: question for question in questions(opened, asker.config)}
+        if ours is not None:
+            _check_ours(ours, kept, folder)
+        if kept is None:
+            raise UserError(f"has no configuration of its judge {name}", where=folder)
+        parts = {question.task: question for question in questions(open_run(run), kept)}
         told = {
             task: {v.cell: v.preference for v in question.verdicts() if v.preference is not None}
             for task, question in parts.items()
         }
-    asked = {
-        task: [cell for cell in told[task] if (pair := question.pairs[cell]).sample.text != pair.reference]
-        for task, question in parts.items()
+    pairs = {task: question.pairs for task, question in parts.items()}
+    claimed = {
+        task: {
+            cell: said for cell, said in told[task].items() if (pair := pairs[task][cell]).sample.text != pair.reference
+        }
+        for task in parts
     }
-    drawn = draw(asked, pairs, seed)
+    return _Could(kept, pairs, claimed)
+
+
+def _asked(
+    submission: Submission, folder: Path, options: JudgeOptions, pairs: int, seed: int, published: Path | None
+) -> tuple[Judge, list[_Task], int]:
+    """Load the judge and draw what it is asked; and how many pairs there are in all."""
+    name = _judge_of(submission, folder)
+    asker = load(find_judge(options.judge or name, model=options.model, orders=options.orders), options)
+    could = _could(submission, folder, published, asker.config)
+    drawn = draw({task: list(cells) for task, cells in could.claimed.items()}, pairs, seed)
     if not drawn:
         raise UserError(f"has no verdict of {name} to ask again", where=folder)
-    return asker, [
-        _Task(task, {cell: parts[task].pairs[cell] for cell in cells}, {cell: told[task][cell] for cell in cells})
+    tasks = [
+        _Task(
+            task,
+            {cell: could.pairs[task][cell] for cell in cells},
+            {cell: could.claimed[task][cell] for cell in cells},
+        )
         for task, cells in drawn.items()
     ]
+    return asker, tasks, sum(map(len, could.claimed.values()))
 
 
 def _check_ours(config: JudgeConfig, kept: JudgeConfig | None, folder: Path) -> None:
@@ -327,22 +379,81 @@ def read_rejudged(root: Path, submission: str) -> Rejudged | None:
     Raises
     ------
     UserError
-        If the record is none, or of another submission.
+        If the record is none, of another submission, or says another thing than its pairs give.
     """
-    path = record_path(root, submission)
-    if not path.exists():
+    path = record_path(root.resolve(), submission)
+    if not os.path.lexists(path):
         return None
-    record = parse(read_bytes(root, f"{PLACE}/{path.name}", MAX_JSON), Rejudged, path)
+    record = parse(read_bytes(root.resolve(), f"{PLACE}/{path.name}", MAX_JSON), Rejudged, path)
     if record.submission != submission:
         raise UserError(f"submission: {record.submission!r} is not what the file is called", where=path)
-    if agreement(record.drawn).confirmed != record.confirmed:
+    found = agreement(record.drawn)
+    if (found.confirmed and enough(len(record.drawn), record.there)) != record.confirmed:
         raise UserError("confirmed: is not what the pairs give; run `gendiv rejudge` again", where=path)
+    for part in ("equal", "difference", "kappa", "ac1", "claimed_rate", "rate", "low", "high"):
+        mine, said = getattr(found, part), getattr(record, part)
+        if (mine is None) != (said is None) or (mine is not None and abs(mine - said) > _ROUNDING):
+            raise UserError(f"{part}: is not what the pairs give; run `gendiv rejudge` again", where=path)
     return record
 
 
-def is_confirmed(root: Path, submission: Submission, sha256: str) -> bool:
-    """Whether asking again has confirmed a submission, of this very ``submission.json`` and judge."""
+def check_drawn(record: Rejudged, submission: Submission, root: Path, published: Path | None = None) -> None:
+    """Hold a record against the submission that it is of: its judge, the draw of its seed, and what was claimed.
+
+    What the judge answered is the maintainers' word.
+
+    Parameters
+    ----------
+    record, submission, root
+        The record of this submission, below this folder ``submissions``.
+    published
+        See `benchmark.submission.validate.validate`.
+
+    Raises
+    ------
+    UserError
+        Names the first field that is not as it would be.
+    """
+    path = record_path(root, record.submission)
+    could = _could(submission, root / record.submission, published, None)
+    if record.judge_sha256 != could.config.sha256:
+        raise UserError("judge_sha256: is of another judge than the submission's", where=path)
+    if record.there != (there := sum(map(len, could.claimed.values()))):
+        raise UserError(f"there: {record.there:,} pairs, and {there:,} could be asked again", where=path)
+    wanted = draw({task: list(cells) for task, cells in could.claimed.items()}, len(record.drawn), record.seed)
+    said = [(pair.task, (pair.doc_id, pair.temperature, pair.index)) for pair in record.drawn]
+    if sorted(said) != sorted((task, cell) for task, cells in wanted.items() for cell in cells):
+        raise UserError(f"drawn: is not what seed {record.seed} draws; run `gendiv rejudge` again", where=path)
+    for number, (pair, (task, cell)) in enumerate(zip(record.drawn, said, strict=True)):
+        if pair.claimed != could.claimed[task][cell]:
+            raise UserError(
+                f"drawn.{number}.claimed: {pair.claimed}, and the submission says {could.claimed[task][cell]}",
+                where=path,
+            )
+
+
+def confirmed_by(
+    root: Path, submission: Submission, sha256: str, *, published: Path | None = None, believe: bool = False
+) -> Rejudged | None:
+    """Find the record by which asking again has confirmed a submission, of this very ``submission.json`` and judge.
+
+    Parameters
+    ----------
+    root, submission, sha256
+        The folder ``submissions``, what is below it, and the hash of its ``submission.json``.
+    published
+        See `benchmark.submission.validate.validate`.
+    believe
+        Leave out `check_drawn`, which reads the submission's logs.
+
+    Raises
+    ------
+    UserError
+        For a record that is none, or not of what the submission holds.
+    """
     record = read_rejudged(root, submission.folder)
-    if record is None or not record.confirmed:
-        return False
-    return (record.submission_sha256, record.judge) == (sha256, submission.claimed_judge)
+    if record is None or (record.submission_sha256, record.judge) != (sha256, submission.claimed_judge):
+        return None
+    if not believe:
+        check_drawn(record, submission, root.resolve(), published)
+    return record if record.confirmed else None

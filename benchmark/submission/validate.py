@@ -14,14 +14,17 @@ from benchmark.judging.judge import load_judge
 from benchmark.judging.runs import Progress, questions
 from benchmark.metrics.catalog import OWN
 from benchmark.opened import open_run
-from benchmark.records import Estimate, Flag, Scores, Verdict
+from benchmark.records import Estimate, Flag, Sample, Scores, Verdict
 from benchmark.runs import Run
 from benchmark.submission.anomalies import Look
 from benchmark.submission.events import FILE as EVENTS
 from benchmark.submission.examples import Example, pick
-from benchmark.submission.history import NOTES
+from benchmark.submission.floors import SaidBefore, check_kind, drawn_again
+from benchmark.submission.history import NOTES, SCHEMA
+from benchmark.submission.owners import OWNERS, check_case
 from benchmark.submission.record import FILE, Submission
 from benchmark.submission.rejudge import PLACE
+from benchmark.submission.suited import refuse_strangers, suites_own
 from benchmark.submission.unpack import as_run, read_submission
 from benchmark.suites import load_suite
 
@@ -36,8 +39,7 @@ NOT_OURS = (OWN, "nli_")
 """Beginnings of metrics that need what is not here; no board shows them."""
 
 
-SCHEMA = "schema"
-BESIDE = ("README.md", EVENTS, NOTES, SCHEMA, PLACE)
+BESIDE = ("README.md", EVENTS, NOTES, OWNERS, SCHEMA, PLACE)
 """What may stand beside submissions."""
 
 
@@ -63,7 +65,7 @@ def find(path: Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     UserError
-        If there is nothing at the path, or a folder within ``submissions`` is none.
+        If there is nothing at the path, a folder within ``submissions`` is none, or two differ in case alone.
     """
     path = path.resolve()
     if not path.is_dir():
@@ -77,6 +79,7 @@ def find(path: Path) -> list[tuple[Path, Path]]:
     for entry in sorted(path.iterdir()):
         if entry.name not in BESIDE and entry.name not in holding:
             raise UserError("is no submission, <org>__<model>/<revision>/<suite>; remove it", where=entry)
+    check_case((folder.relative_to(path).as_posix() for folder, _ in found), path)
     return found
 
 
@@ -112,22 +115,32 @@ def validate(
     submission = read_submission(folder, root)
     suite = load_suite(submission.manifest.identity.suite)
     manifest = submission.manifest
-    if manifest.kind != "model" and not manifest.model.id.startswith("control:"):
-        raise UserError(f"manifest.kind: {manifest.model.id!r} is no control, and no {manifest.kind}", where=folder)
+    check_kind(manifest, folder)
+    own = suites_own(suite.id)
+    said = {"judge": submission.claimed_judge, "judge_sha256": own.judge_sha256}
+    refuse_strangers(manifest.identity if suite.imported else manifest.identity.model_copy(update=said), folder)
     with as_run(submission, folder, published and published / submission.folder) as run:
-        look = Look()
+        look, said_before = Look(), SaidBefore(manifest)
+
+        def looked_at(samples: Sequence[Sample]) -> None:
+            look.at(samples)
+            said_before.at(samples)
+
         scores = pipeline.score(
             run,
             progress,
             judge=submission.claimed_judge,
             embeddings=not fast,
             own=False,
-            look=look.at,
+            look=looked_at,
         )
         if scores.identity.judge != submission.claimed_judge:
             raise UserError(
                 f"claimed_judge: {submission.claimed_judge!r}, and scored by {scores.identity.judge!r}", where=folder
             )
+        refuse_strangers(scores.identity, folder)
+        if not fast:
+            drawn_again(open_run(run), folder)
         plane = [axis.metric for axis in (suite.plane.x, suite.plane.y, suite.plane.y2) if axis]
         check_claims(submission.claims, scores.estimates, fast=fast, where=folder, needed=plane)
         tier: Tier = "self-reported" if fast else "arithmetic checked"
@@ -136,7 +149,7 @@ def validate(
         elif not fast and submission.claimed_judge and judged_again(run, submission.claimed_judge, folder):
             tier = "re-judged"
         examples = () if fast else pick(run, submission.claimed_judge)
-    return Checked(folder, submission, scores, tier, look.flags, look.fingerprint, examples)
+    return Checked(folder, submission, scores, tier, (*look.flags, *said_before.flags), look.fingerprint, examples)
 
 
 def check_claims(

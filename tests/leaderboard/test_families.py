@@ -128,11 +128,33 @@ def test_runs_of_ones_own_are_one_organisation() -> None:
     assert [family.name for family in families(board_of(rows))] == ["ppo"]
 
 
-def test_a_seed_that_is_there_twice_leaves_its_family_out() -> None:
+def noted(row: Scores, **notes: Any) -> Scores:
+    return row.model_copy(update={"notes": {**row.notes, **notes}})
+
+
+def test_of_a_seed_that_is_there_twice_the_one_that_was_added_last_counts() -> None:
+    rows = [noted(row, added=place) for place, row in enumerate(ladder("ppo", range(1, 4)))]
+    for other, newest in ((9, True), (1, False)):
+        again = noted(declared("us/another", "ppo", 3, quality=0.9), added=other)
+        for order in ([*rows, again], [again, *rows]):
+            family = only(order)
+            assert family.seeds == (1, 2, 3)
+            assert [row.name for row in family.rows] == ["us/ppo-1", "us/ppo-2", "us/another" if newest else "us/ppo-3"]
+
+
+def test_where_it_is_not_known_which_was_added_last_names_tell() -> None:
     rows = ladder("ppo", range(1, 4))
     again = declared("us/ppo-3-again", "ppo", 3)
-    assert families(board_of([*rows, again])) == []
-    assert len(families(board_of(rows))) == 1
+    assert [row.name for row in only([again, *rows]).rows] == ["us/ppo-1", "us/ppo-2", "us/ppo-3-again"]
+    first, last = noted(again, submission="us__a/1/p@v1"), noted(rows[2], submission="us__b/1/p@v1")
+    assert [row.name for row in only([last, first, *rows[:2]]).rows][2] == "us/ppo-3"
+    assert only([*rows[:2], rows[2], noted(again, added=0)]).rows[2].name == "us/ppo-3-again"
+
+
+def test_a_newer_revision_with_a_flag_does_not_take_an_older_ones_place() -> None:
+    rows = [noted(row, added=place) for place, row in enumerate(ladder("ppo", range(1, 4)))]
+    flagged = noted(declared("us/flagged", "ppo", 3, flags=(CONSTANT,)), added=9)
+    assert only([*rows, flagged]).rows[2].name == "us/ppo-3"
 
 
 def test_flagged_rows_and_controls_are_in_no_family() -> None:

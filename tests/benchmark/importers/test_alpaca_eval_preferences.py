@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmark import pipeline
 from benchmark.errors import UserError
 from benchmark.importers.alpaca_eval import import_results
 from benchmark.importers.alpaca_eval_preferences import import_preferences, published_name
-from benchmark.preference_scoring import NO_TEXTS
+from benchmark.preference_scoring import LEAST_LENGTHS, NO_TEXTS, constant_length
 from benchmark.records import Scores, Verdict
 from benchmark.runs import Run
 from benchmark.statistics.length_control import length_controlled
@@ -263,3 +264,30 @@ def test_of_a_results_folder_no_word_is_left(shared_data: Path, tmp_path: Path) 
         files = "".join(path.read_text() for path in run.folder.rglob("*") if path.is_file())
         assert not any(json.dumps(text)[1:-1] in files for text in outputs)
         assert "logprobs" not in files
+
+
+def test_outputs_of_one_length_are_flagged_and_one_that_differs_is_enough_not_to_be(tmp_path: Path) -> None:
+    found = [row | {"own": 872} for row in rows()]
+    (flag,) = pipeline.score(imported(tmp_path / "same", found)).flags
+    assert flag.code == "constant_length"
+    assert flag.text.endswith(": every output has the same length, 872 characters: a constant answer")
+    found[4]["own"] = 873
+    assert pipeline.score(imported(tmp_path / "other", found)).flags == ()
+
+
+def test_few_outputs_are_of_one_length_by_chance() -> None:
+    assert LEAST_LENGTHS == 100
+    assert constant_length([7] * 99, "t") is None
+    assert constant_length([7] * 100, "t") is not None
+    assert constant_length([7] * 99 + [8], "t") is None
+    assert constant_length([], "t") is None
+
+
+def test_the_null_model_is_flagged_and_an_honest_one_is_not(tmp_path: Path, shared_data: Path) -> None:
+    lines = gzip.decompress((shared_data / "alpaca_eval" / "preferences_v2.csv.gz").read_bytes()).decode().splitlines()
+    kept = [lines[0], *(line for line in lines if line.startswith(("NullModel,", "alpaca-7b,")))]
+    path = tmp_path / "preferences_v2.csv.gz"
+    path.write_bytes(gzip.compress("\n".join(kept).encode() + b"\n"))
+    scores = {row.name: row for row in map(pipeline.score, import_preferences(path, tmp_path / "runs", commit=COMMIT))}
+    assert [flag.code for flag in scores["NullModel"].flags] == ["constant_length"]
+    assert scores["alpaca-7b"].flags == ()

@@ -462,7 +462,7 @@ RECORD: list[tuple[str, Any, str]] = [
     ("manifest.identity.tasks.0.role", "ood", "manifest.identity.tasks: not those of suite pocket@v1"),
     ("manifest.identity.tasks.0.prompts_sha256", "0" * 64, "submission.json: manifest: identity.tasks is not that of"),
     ("manifest.identity.tasks.0.task", "gendiv_pocket_ood", "manifest.identity.tasks: a task is there twice"),
-    ("manifest.identity.encoder", "mine", "identity.encoder is not that of suite"),
+    ("manifest.identity.encoder", "mine", "manifest.identity.encoder: 'mine', and suite pocket@v1 has"),
     ("manifest.shard", [1, 2], "manifest.shard: a shard is no submission"),
     ("manifest.record", {"x": "y" * 70_000}, "manifest.record.x: 70,000 characters"),
     ("manifest.record", {"x": [0] * 70_000}, "manifest.record: 140,"),

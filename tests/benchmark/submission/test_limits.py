@@ -7,7 +7,7 @@ import pytest
 from tiny_submissions import SAMPLES, VERDICTS, Tiny, check_told, listing, make_submission
 
 from benchmark.runs import Run, appending, write_record
-from benchmark.submission.limits import FAST, Limits, too_large, validate_fast
+from benchmark.submission.limits import FAST, FULL, Limits, too_large, validate_fast, validate_full
 from benchmark.submission.reading import MAX_JSON, MAX_LINE
 from benchmark.submission.record import Submission
 from benchmark.submission.unpack import read_submission
@@ -36,6 +36,31 @@ def test_an_honest_submission_is_within_the_limits_and_scores_as_it_does_here(
     assert found.scores.estimates == here.scores.estimates
     assert found.peak is None or found.peak < FAST.memory
     assert not list(Path(tempfile.gettempdir()).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("limits", "what"),
+    [(Limits(FULL.memory, 0.3), "more than 0.3 s;"), (Limits(300 * 2**20, 600.0), "more than 300 MiB of memory;")],
+)
+def test_the_encoder_too_is_within_limits(honest: Tiny, limits: Limits, what: str) -> None:
+    found = validate_full(honest.folder, honest.root, limits)
+    assert found.problem is not None
+    assert f"its validation takes {what}" in found.problem
+    assert (found.tier, found.scores, found.kept, found.flags) == (None, None, None, ())
+
+
+def test_what_the_full_checks_find_wrong_comes_back_as_one_line(tmp_path: Path) -> None:
+    def forge(run: Run) -> None:
+        path = run.folder / SAMPLES
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row | {"text": row["text"] + " garden"}) + "\n" for row in rows))
+
+    tiny = make_submission(tmp_path / "forged", spoil=forge)
+    found = validate_full(tiny.folder, tiny.root)
+    assert found.problem is not None
+    assert "is not what control:random-words says there" in found.problem
+    check_told(found.problem, tiny)
+    assert found.kept is None
 
 
 def test_what_is_wrong_comes_back_as_one_line(tiny: Tiny) -> None:

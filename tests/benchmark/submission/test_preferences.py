@@ -13,8 +13,8 @@ from tiny_submissions import Tiny, check_told
 from benchmark import pipeline
 from benchmark.errors import UserError
 from benchmark.importers.alpaca_eval_preferences import import_preferences, submit_preferences
-from benchmark.submission.limits import validate_fast
-from benchmark.submission.published import published
+from benchmark.submission.limits import validate_fast, validate_full
+from benchmark.submission.published import kept_of, published
 from benchmark.submission.validate import validate
 
 LOG = "verdicts/alpaca_eval.weighted_alpaca_eval_gpt4_turbo.jsonl"
@@ -57,6 +57,18 @@ def test_it_is_imported_and_its_arithmetic_is_done_again(tiny: Tiny) -> None:
 def test_it_passes_within_the_limits_of_the_fast_checks(tiny: Tiny) -> None:
     outcome = validate_fast(tiny.folder, tiny.root)
     assert (outcome.problem, outcome.tier) == (None, "imported")
+
+
+def test_all_checks_are_made_within_limits_and_what_a_board_keeps_comes_back(tiny: Tiny, tmp_path: Path) -> None:
+    log = [line | {"length": 872} for line in tiny.log(LOG)]
+    outcome = validate_full(tiny.folder, tiny.root)
+    here = validate(tiny.folder, tiny.root)
+    assert (outcome.problem, outcome.tier, outcome.flags) == (None, "imported", here.scores.flags)
+    assert outcome.kept == kept_of(here, tiny.record.read_bytes())
+    tiny.seal(LOG, log)
+    with pytest.raises(UserError, match="claims"):
+        published(tiny.root, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("metric", ["win_rate", "win_rate_lc", "length_characters", "reference_length_characters"])

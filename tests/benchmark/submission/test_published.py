@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -63,9 +64,9 @@ def test_rows_are_named_like_their_models_and_hold_the_scores_of_their_runs(worl
 
 def test_what_is_kept_is_not_computed_again_and_what_changed_is(copied, monkeypatch):
     asked = []
-    real = module.validate
+    real = module.validate_full
     monkeypatch.setattr(
-        module, "validate", lambda folder, *rest, **more: asked.append(folder) or real(folder, *rest, **more)
+        module, "validate_full", lambda folder, *rest, **more: asked.append(folder) or real(folder, *rest, **more)
     )
     kept = copied / "board" / "scores"
     published(copied / "submissions", kept)
@@ -125,7 +126,7 @@ def test_the_board_is_checked_byte_for_byte(copied, monkeypatch, capfd):
     status, printed = gendiv(monkeypatch, capfd, *asked)
     assert not status, printed.err
     before = {path: path.read_bytes() for path in (copied / "board").rglob("*") if path.is_file()}
-    status, printed = gendiv(monkeypatch, capfd, *asked, "--check")
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--check", "--believe-scores")
     assert not status, printed.err
     assert {path: path.read_bytes() for path in (copied / "board").rglob("*") if path.is_file()} == before
     for name, change in (("leaderboard.csv", "edit"), ("plane.svg", "remove"), ("more.html", "add")):
@@ -134,12 +135,74 @@ def test_the_board_is_checked_byte_for_byte(copied, monkeypatch, capfd):
             path.unlink()
         else:
             path.write_bytes((path.read_bytes() if path.exists() else b"") + b"x")
-        status, printed = gendiv(monkeypatch, capfd, *asked, "--check")
+        status, printed = gendiv(monkeypatch, capfd, *asked, "--check", "--believe-scores")
         assert status
         assert f"{name}: not what the submissions give; run `gendiv leaderboard`" in printed.err
         gendiv(monkeypatch, capfd, *asked)
         path.unlink() if change == "add" else None
-    assert not gendiv(monkeypatch, capfd, *asked, "--check")[0]
+    assert not gendiv(monkeypatch, capfd, *asked, "--check", "--believe-scores")[0]
+
+
+def forge(path, tell):
+    """Change what is kept of a submission, as somebody would who knows the form."""
+    fields = json.loads(gzip.decompress(path.read_bytes()))
+    tell(fields)
+    path.write_bytes(gzip.compress(json.dumps(fields).encode() + b"\n", mtime=0))
+
+
+def all_won(fields):
+    [[_, cells]] = fields["scores"]["per_prompt"].items()
+    for metrics in cells.values():
+        metrics["win_rate"] = [1.0] * len(metrics["win_rate"])
+    for estimate in fields["scores"]["estimates"]:
+        if estimate["metric"] == "win_rate" and estimate["role"] != "gap":
+            estimate |= {"value": 1.0, "high": 1.0}
+
+
+def without_flags(fields):
+    assert fields["flags"] or fields["scores"]["flags"]
+    fields["flags"] = fields["scores"]["flags"] = []
+
+
+@pytest.mark.parametrize("tell", [all_won, without_flags, lambda fields: fields.update(tier="reproduced")])
+def test_a_forged_score_is_believed_by_who_says_so_and_found_by_a_check(copied, monkeypatch, capfd, tell):
+    asked = ("leaderboard", "--submissions", copied / "submissions", "--out", copied / "board")
+    [path] = (copied / "board" / "scores").glob("*random*/*/*.gz")
+    honest = path.read_bytes()
+    forge(path, tell)
+    assert not gendiv(monkeypatch, capfd, *asked)[0]
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--check", "--believe-scores")
+    assert not status, printed.err
+    assert printed.out.splitlines()[-1].endswith("; the scores were believed")
+    before = path.read_bytes()
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--check")
+    assert status
+    assert f"{path}: not what the submission gives: " in printed.err
+    assert path.read_bytes() == before
+    path.write_bytes(honest)
+    assert not gendiv(monkeypatch, capfd, *asked)[0]
+    status, printed = gendiv(monkeypatch, capfd, *asked, "--check")
+    assert not status, printed.err
+    assert printed.out.splitlines()[-1].endswith("every score computed anew")
+
+
+def test_a_copy_that_is_said_to_be_none_is_found_by_a_check(copied, world):
+    root, kept = copied / "submissions", copied / "board" / "scores"
+    pack(Run(world / "random-words"), "another/model", root, CARD)
+    published(root, kept)
+    fields = json.loads((kept / "copies.json").read_text())
+    [flagged] = [name for name in fields if fields[name]["flag"]]
+    fields[flagged]["flag"] = None
+    (kept / "copies.json").write_text(json.dumps(fields))
+    published(root, kept, write=False)
+    with pytest.raises(UserError, match=f"{flagged}: not what comparing it anew gives"):
+        published(root, kept, write=False, believe=False)
+
+
+def test_believing_is_of_a_check_alone(copied, monkeypatch, capfd):
+    status, printed = gendiv(monkeypatch, capfd, "leaderboard", "--submissions", copied, "--believe-scores")
+    assert status
+    assert "--believe-scores is of --check" in printed.err
 
 
 def test_a_number_that_moved_is_refused_and_the_same_board_is_not(copied, monkeypatch, capfd):
@@ -158,9 +221,14 @@ def test_a_number_that_moved_is_refused_and_the_same_board_is_not(copied, monkey
 
 
 def test_no_submission_and_a_board_of_runs_that_is_to_be_checked_are_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "submissions").mkdir()
+    kept = tmp_path / "leaderboard" / "board" / "scores" / "a__b" / "1" / "pocket@v1.json.gz"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"kept")
     status, printed = gendiv(monkeypatch, capfd, "leaderboard", "--submissions", tmp_path / "submissions")
     assert status
+    assert [path for path in (tmp_path / "leaderboard").rglob("*") if path.is_file()] == [kept]
     assert "no submission; `gendiv submit` makes one" in printed.err
     status, printed = gendiv(monkeypatch, capfd, "leaderboard", tmp_path, "--out", tmp_path, "--check")
     assert status

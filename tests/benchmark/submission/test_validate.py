@@ -13,7 +13,7 @@ from tiny_submissions import MODEL, SAMPLES, VERDICTS, make_submission
 from benchmark import cli, pipeline
 from benchmark.errors import UserError
 from benchmark.runs import Run
-from benchmark.submission.history import NOTES, check_history
+from benchmark.submission.history import NOTES
 from benchmark.submission.pack import pack
 from benchmark.submission.validate import ENCODER_TOLERANCE, check_claims, judged_again, validate
 
@@ -213,55 +213,6 @@ def repository(tiny, tmp_path):
     return tiny, tmp_path
 
 
-def test_new_submissions_are_named_and_what_others_added_meanwhile_is_not_ours(repository):
-    tiny, folder = repository
-    other = tiny.root / "org__new" / "abc" / "pocket@v1" / "submission.json"
-    other.parent.mkdir(parents=True)
-    other.write_text("{}")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "two")
-    git(folder, "checkout", "-q", "main")
-    (tiny.root / "README.md").write_text("more")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "three")
-    git(folder, "checkout", "-q", "branch")
-    assert check_history(tiny.root, "main") == ["org__new/abc/pocket@v1"]
-
-
-@pytest.mark.parametrize("change", ["edit", "remove", "add"])
-def test_a_published_revision_never_changes(repository, change):
-    tiny, folder = repository
-    if change == "edit":
-        tiny.write(tiny.fields() | {"claims": []})
-    elif change == "remove":
-        tiny.record.unlink()
-    else:
-        (tiny.folder / "more.txt").write_text("x")
-    git(folder, "add", "-A", ".")
-    git(folder, "commit", "-qm", "two")
-    with pytest.raises(UserError, match=r"a (published )?revision never"):
-        check_history(tiny.root, "main")
-
-
-def test_the_log_of_events_is_only_appended_to(repository):
-    tiny, folder = repository
-    log = tiny.root / "EVENTS.jsonl"
-
-    def commit(text):
-        log.write_text(text)
-        git(folder, "add", "-A", ".")
-        git(folder, "commit", "-qm", "events")
-
-    git(folder, "checkout", "-q", "main")
-    commit("one\n")
-    git(folder, "checkout", "-q", "-B", "branch")
-    commit("one\ntwo\n")
-    assert check_history(tiny.root, "main") == []
-    commit("two\n")
-    with pytest.raises(UserError, match="only ever appended to"):
-        check_history(tiny.root, "main")
-
-
 def test_the_commands_of_a_pull_request_write_its_comment(repository, made, monkeypatch, capfd):
     tiny, folder = repository
     monkeypatch.chdir(folder)
@@ -269,7 +220,7 @@ def test_the_commands_of_a_pull_request_write_its_comment(repository, made, monk
     pack(made[1], "org/second", tiny.root, {"licence": "Apache-2.0"})
     git(folder, "add", "-A", ".")
     git(folder, "commit", "-qm", "submit")
-    asked = ("validate", tiny.root, "--since", "main")
+    asked = ("validate", tiny.root, "--since", "main", "--maintainer")
     assert "--comment needs --since" in gendiv(monkeypatch, capfd, "validate", tiny.root, "--comment", "c.md")[1].err
     git(folder, "rm", "-rq", "--cached", str(tiny.folder))
     shutil.rmtree(tiny.root / "me__random")
@@ -277,25 +228,14 @@ def test_the_commands_of_a_pull_request_write_its_comment(repository, made, monk
     (tiny.root / NOTES).write_text(json.dumps([note]))
     git(folder, "add", "-A", ".")
     git(folder, "commit", "-qm", "remove")
+    stale = folder / "leaderboard" / "board" / "scores" / "org__gone" / "1" / "pocket@v1.json.gz"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"kept")
     status, printed = gendiv(monkeypatch, capfd, *asked, "--comment", "c.md")
     assert not status, printed.out + printed.err
     text = (folder / "c.md").read_text()
     assert text.startswith("### org/second on Pocket summaries")
     assert "A floor: drawn apart and never ranked." in text
-
-
-def test_a_row_leaves_by_a_maintainers_note_that_names_it(repository):
-    tiny, folder = repository
-    where = tiny.folder.relative_to(tiny.root).as_posix()
-    for path in sorted(tiny.folder.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    note = {"submission": where, "decision": "removed", "reason": "withdrawn by its makers", "by": "a maintainer"}
-    (tiny.root / NOTES).write_text(json.dumps([note | {"submission": "another/one/pocket@v1"}]))
-    git(folder, "add", "-A", ".")
-    git(folder, "commit", "-qm", "two")
-    with pytest.raises(UserError, match="have a maintainer name"):
-        check_history(tiny.root, "main")
-    (tiny.root / NOTES).write_text(json.dumps([note]))
-    git(folder, "add", "-A", ".")
-    git(folder, "commit", "-qm", "three")
-    assert check_history(tiny.root, "main") == []
+    board = folder / "leaderboard" / "board"
+    assert [path for path in board.rglob("*") if path.is_file()] == [stale], "the board is only read"
+    assert stale.read_bytes() == b"kept"

@@ -80,6 +80,15 @@ def open_page(browser: Any) -> Iterator[Open]:
     assert said == []
 
 
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait for what the page does after it has answered."""
+    for _ in range(400):
+        if holds():
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError("it never came about")
+
+
 def shown_rows(page: Any, section: str) -> list[str]:
     return page.eval_on_selector_all(f"#{section} table.rows tbody tr", "rows => rows.map(r => r.cells[1].innerText)")
 
@@ -157,9 +166,9 @@ def test_a_heading_sorts_by_number_with_mouse_and_keyboard(open_page: Open, boar
 
     heading = page.locator("#toy-v1 table.rows thead th", has_text=re.compile("^score$")).first
     heading.click()
-    assert scores() == sorted(scores())
+    until(page, lambda: scores() == sorted(scores()))
     heading.get_by_role("button").press("Enter")
-    assert scores() == sorted(scores(), reverse=True)
+    until(page, lambda: scores() == sorted(scores(), reverse=True))
 
 
 def test_another_view_has_its_own_axes_and_points(open_page: Open, board: Path) -> None:
@@ -170,9 +179,8 @@ def test_another_view_has_its_own_axes_and_points(open_page: Open, board: Path) 
         1:
     ]:
         page.select_option("#toy-v1-controls select[name='view']", label=view)
-        after = before
-        while after == before:  # the test's own time limit ends it
-            after = page.eval_on_selector_all("#toy-v1 .chart text", titles)
+        until(page, lambda: page.eval_on_selector_all("#toy-v1 .chart text", titles) != before)
+        after = page.eval_on_selector_all("#toy-v1 .chart text", titles)
         assert len(after) == 2
         assert drawn(page, "toy-v1")
 
@@ -191,11 +199,9 @@ def test_the_wheel_zooms_and_a_double_click_resets(open_page: Open, board: Path)
     page.keyboard.down("Control")
     page.mouse.wheel(0, -400)
     page.keyboard.up("Control")
-    while ticks() == before:  # the run's own time limit ends it, as below
-        pass
+    until(page, lambda: ticks() != before)
     page.mouse.dblclick(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
-    while ticks() != before:
-        pass
+    until(page, lambda: ticks() == before)
 
 
 def test_a_row_and_its_mark_lead_to_the_models_page(open_page: Open, board: Path) -> None:

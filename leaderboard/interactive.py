@@ -88,7 +88,7 @@ def spec(board: Board, page_of: Callable[[Row], str], place: str) -> dict[str, A
     }
 
 
-POINT = ("row", "view", "tail", "label", "t", "x", "x_low", "x_high", "y", "y_low", "y_high", "n")
+POINT = ("row", "view", "tail", "label", "t", "x", "x_low", "x_high", "y", "y_low", "y_high")
 SCALE: Spec = {"zero": False, "nice": False, "padding": 16}
 AXIS: Spec = {"title": None, "format": ".2f", "tickCount": 8}
 LEGEND: Spec = {
@@ -161,8 +161,7 @@ def _points(rows: Sequence[Row], shown: Sequence[View], few: bool) -> list[list[
                 at_end = is_tail == 0 and point in (curve[0], curve[-1])
                 label = beside.get(number, 0) if point is headline else int(at_end)
                 ends = [round(UNIT * v) for i in (point.x, point.y) for v in (i.value, i.low, i.high)]
-                prompts = min(point.x.n, point.y.n)
-                lines.append([number, view_number, is_tail, label, point.temperature, *ends, prompts])
+                lines.append([number, view_number, is_tail, label, point.temperature, *ends])
     return lines
 
 
@@ -196,12 +195,22 @@ def _rows(rows: Sequence[Row], page_of: Callable[[Row], str], board: Board) -> l
                 "state": row.kind if row.kind != "model" else "model" if row.competes else "not ranked",
                 "rank": _standing(row, board),
                 "score": score or "",
-                "front": board.standing.get(row.name) == "front",
+                "n": _prompts(row),
                 "page": page_of(row),
                 **{_key(name): words for name, words in labels(row).items()},
+                **({"front": True} if board.standing.get(row.name) == "front" else {}),
             }
         )
     return found
+
+
+def _prompts(row: Row) -> str:
+    """How many prompts the row's points rest on: a number, or from which to which."""
+    counts = {i.n for points in row.curves.values() for p in points for i in (p.x, p.y)}
+    counts |= {value.n for values in row.diversity.values() for _, value in values}
+    if not counts:
+        return ""
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)}–{max(counts)}"
 
 
 def _standing(row: Row, board: Board) -> str:
@@ -218,7 +227,14 @@ def _transforms(rows: Sequence[Row], page_of: Callable[[Row], str], board: Board
             {"calculate": f"datum[{place}]" + (f" / {UNIT}" if field[0] in "xy" else ""), "as": field}
             for place, field in enumerate(POINT)
         ),
-        {"lookup": "row", "from": {"data": {"values": about}, "key": "row", "fields": list(about[0])[1:]}},
+        {
+            "lookup": "row",
+            "from": {
+                "data": {"values": about},
+                "key": "row",
+                "fields": [*list(about[0])[1:], *(["front"] if "front" not in about[0] else [])],
+            },
+        },
         {"calculate": "datum.state == 'floor' || datum.state == 'ceiling'", "as": "is_control"},
         {
             "filter": " && ".join(

@@ -5,11 +5,8 @@ The page says nothing of its own: what is wrong on it is wrong in the code, and 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from benchmark.judging.config import JudgeConfig, load_judge_configs
 from benchmark.metrics.catalog import GATE, METRICS, OWN, VALID_SHARE, Metric
@@ -19,6 +16,7 @@ from leaderboard import docstrings, ink
 from leaderboard.anchors import ALL_METRICS, OWN_METRICS, metric_anchor
 from leaderboard.docstrings import Member, Module, read_module
 from leaderboard.names import METHODS, role_title, upper_first
+from leaderboard.templating import environment
 
 PLANE = ("benchmark.statistics.plane",)
 METRIC_MODULES: dict[str, tuple[str, ...]] = {
@@ -92,7 +90,7 @@ def methods_page(suites: Mapping[str, Suite] | None = None) -> str:
     gates = sorted({suite.gate.name for suite in suites.values()})
     gate = next(member for member in read_module("benchmark.suites").members if member.name == "Gate")
     return (
-        _environment()
+        environment()
         .get_template("methods.html.j2")
         .render(
             ink=ink,
@@ -110,17 +108,6 @@ def methods_page(suites: Mapping[str, Suite] | None = None) -> str:
             submissions=[_module(name) for name in SUBMISSIONS],
             configs=[_config(config) for config in load_judge_configs().values()],
         )
-    )
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
 
 

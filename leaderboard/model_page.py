@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from benchmark.errors import UserError
@@ -29,6 +29,7 @@ from leaderboard.names import method_title, metric_title, role_title, upper_firs
 from leaderboard.provenance import provenance
 from leaderboard.row import ROLES, Interval, Row
 from leaderboard.tables import MISSING, interval_cell
+from leaderboard.templating import environment
 
 FOLDER = "models"
 LONGEST_SLUG = 60
@@ -170,14 +171,7 @@ _VISIBLE = _Visible()
 
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("model.html.j2")
+    return environment().get_template("model.html.j2")
 
 
 def _card(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -11,8 +11,8 @@ from leaderboard.data_files import Data, Value
 from leaderboard.names import upper_first
 from leaderboard.paper_tables import PaperTable, paper_tables
 from leaderboard.reproduction import Beside, Found, PaperCell, beside, counts, reproduce
-from leaderboard.site import environment
 from leaderboard.tables import MISSING, Cell, Table, number
+from leaderboard.templating import environment
 from leaderboard.text_tables import markdown_table
 from leaderboard.whole_table import plain_table
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from leaderboard import ink, interactive
@@ -20,6 +18,7 @@ from leaderboard.names import metric_title
 from leaderboard.plane_figure import alt_text
 from leaderboard.row import Row
 from leaderboard.tables import notes
+from leaderboard.templating import environment
 from leaderboard.whole_table import plain_table, whole_table
 
 ENDINGS = ("csv", "json", "md", "tex")
@@ -46,20 +45,6 @@ def page(boards: Sequence[Board], figures: Mapping[str, str]) -> str:
     return template.render(
         sections=sections, ink=ink, height=interactive.HEIGHT, endings=ENDINGS, bibtex=bibtex().strip()
     )
-
-
-@functools.cache
-def environment() -> Environment:
-    """Templates of all pages; ``plain`` is the filter of `leaderboard.escape`."""
-    made = Environment(
-        loader=PackageLoader("leaderboard", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["plain"] = plain
-    return made
 
 
 def _section(board: Board, stem: str | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from reference_models.real_text import LONGEST, evaluated_by_the_suites, parts
 HALVES = ("policy", "judge")
 PANDALM, DIALOGUES = "pandalm/testset-v1.jsonl", "hh_rlhf/harmless-base_test.jsonl.gz"
 TURN = "\n\nAssistant:"
-OTHERS = 1
+OTHERS = 3
 """Other texts' references that a reference is compared with."""
 
 

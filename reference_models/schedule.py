@@ -41,7 +41,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     jobs
         In order of urgency. A need that is not among them counts as done.
     workers
-        Processes side by side, one CPU thread each.
+        Processes side by side, one CPU thread each. Where there are several GPUs, each process sees one of them.
     progress
         Called in this process.
 
@@ -51,9 +51,12 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
         The first failure of a job; the others are ended at once, for whatever they are at can be begun again.
     """
     context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
+    messages, seats = context.Queue(), context.Queue()
+    gpus = _gpus()
+    for number in range(workers):
+        seats.put(gpus[number % len(gpus)] if len(gpus) > 1 else None)
     waiting, running = list(jobs), dict[str, Future[None]]()
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages, seats)) as pool:
         try:
             while waiting or running:
                 open_names = {job.name for job in waiting} | set(running)
@@ -84,9 +87,19 @@ _MESSAGES: Any = None
 """In a worker: where progress is told."""
 
 
-def _start_worker(messages: Any) -> None:
+def _gpus() -> list[str]:
+    """List the GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _start_worker(messages: Any, seats: Any) -> None:
     """Prepare a worker, and see to it that it ends with its parent: an orphan would go on writing the same files."""
     global _MESSAGES
+    if seat := seats.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = seat  # before anything asks CUDA what there is
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
     messages.cancel_join_thread()
     _MESSAGES = messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
 import json
 import math
 import os
@@ -22,7 +23,9 @@ from tiny_runs import ROOT
 from benchmark.runs import Run
 from reference_models import real_text, real_text_preferences
 from reference_models.models import load_policy
-from reference_models.real_text_ladder import TEMPLATE, TINY, _without_copies, climb, held_out_loss, publish
+from reference_models.real_text_budget import TINY
+from reference_models.real_text_ladder import climb
+from reference_models.real_text_stages import TEMPLATE, _without_copies, held_out_loss, publish
 
 RUNGS = ("sft", "ppo", "rloo", "dpo", "best-of-16")
 
@@ -97,6 +100,7 @@ def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
     texts, preferences = inputs
     out = tmp_path / "out"
     module = [sys.executable, "-m", "reference_models.real_text_ladder", "--tiny", "--workers", "2"]
+    module += ["--suites", "summarisation", "--seeds", "1", "2"]
     command = [*module, "--texts", str(texts), "--preferences", str(preferences), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -105,16 +109,17 @@ def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
     losses = told["chosen"]["base"]["losses"]
     assert set(losses) == {f"pretrain-{size}-{epochs}" for size, epochs in TINY.candidates}
     assert told["chosen"]["base"]["chosen"] == min(losses, key=losses.__getitem__)
-    assert {"sft", "reward-model", "judge", "ppo", "rloo", "dpo", "best-of-n"} <= set(told["stages"])
-    for name in RUNGS:
-        run = Run(out / "runs" / "summarisation" / name)
+    trained = ("sft", "reward-model", "ppo", "rloo", "dpo", "best-of-n")
+    assert {"base", "judge", *(f"seed-{seed}/{name}" for seed in (1, 2) for name in trained)} <= set(told["stages"])
+    for name, seed in itertools.product(RUNGS, (1, 2)):
+        run = Run(out / "runs" / "summarisation" / f"seed-{seed}" / name)
         for task in ("gendiv_tldr", "gendiv_cnn_dailymail"):
             assert len(run.samples(task)) == 4
             assert 0 < len(run.verdicts(task, "reward-model.judge")) <= 4, "some posts have no reference"
     held = (out / "data" / "pretrain-held-out.jsonl").read_text()
     assert not set(held.splitlines()) & set((out / "data" / "pretrain.jsonl").read_text().splitlines())
     before = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()}
-    climb(texts, preferences, out, budget=TINY, workers=2)
+    climb(texts, preferences, out, suites=["summarisation"], seeds=(1, 2), budget=TINY, workers=2)
     assert {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()} == before
 
 

@@ -48,3 +48,16 @@ def test_a_failure_is_raised_as_it_is_and_what_needs_it_does_not_run(tmp_path):
 def test_a_circle_is_refused(tmp_path):
     with pytest.raises(ValueError, match="wait for each other: a, b"):
         run_jobs([job(tmp_path, "a", "b"), job(tmp_path, "b", "a")], 2, lambda *_: None)
+
+
+def note_gpu(folder, name, _report):
+    """Write down which GPUs this process sees, and hold it until the other job has begun as well."""
+    (folder / name).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    while len(list(folder.iterdir())) < 2:
+        pass
+
+
+def test_each_process_sees_one_of_several_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    run_jobs([Job(name, functools.partial(note_gpu, tmp_path, name)) for name in "ab"], 2, lambda *_: None)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"3", "5"}

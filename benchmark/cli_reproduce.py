@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from benchmark.terminal import print_table
 if TYPE_CHECKING:
     from leaderboard.board import Board
     from leaderboard.paper_tables import PaperTable
+    from leaderboard.reproduction_text import Filled
 
 app = typer.Typer(help="The paper's tables and figures, published values beside ours.", no_args_is_help=True)
 
@@ -21,8 +22,9 @@ Submissions = Annotated[Path, typer.Option("--submissions", metavar="DIR", help=
 BoardFolder = Annotated[Path, typer.Option("--board", metavar="DIR", help="The board, which keeps their scores.")]
 PaperProtocol = Annotated[
     bool,
-    typer.Option("--paper-protocol", help="The paper's own metrics, and its temperature of 0.7 for best-of-N."),
+    typer.Option("--paper-protocol", help="The paper's own choices instead of ours; they are printed."),
 ]
+OutFolder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for files of it.")]
 
 
 @app.command("list")
@@ -40,30 +42,42 @@ def list_() -> None:
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as 11.")],
+    out: OutFolder = None,
     paper_protocol: PaperProtocol = False,
     submissions: Submissions = Path("submissions"),
     board: BoardFolder = Path("leaderboard/board"),
 ) -> None:
-    """Print one table."""
-    _show(name, "table", submissions, board, paper_protocol=paper_protocol)
+    """Print one table, or numbers of the text; with --out write Markdown and CSV, and draw what is published."""
+    from leaderboard.paper_tables import paper_table
+
+    filled = _fill(paper_table(name, "table", "text"), submissions, board, paper_protocol=paper_protocol)
+    _show(filled, paper_protocol=paper_protocol)
+    if out is not None:
+        _write(filled, out)
 
 
 @app.command()
 def figure(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as 5.")],
+    out: OutFolder = None,
     paper_protocol: PaperProtocol = False,
     submissions: Submissions = Path("submissions"),
     board: BoardFolder = Path("leaderboard/board"),
 ) -> None:
-    """Print the numbers of one figure."""
-    _show(name, "figure", submissions, board, paper_protocol=paper_protocol)
+    """Print the numbers of one figure; with --out draw it, as SVG and PNG, and write its Markdown and CSV."""
+    from leaderboard.paper_tables import paper_table
+
+    filled = _fill(paper_table(name, "figure"), submissions, board, paper_protocol=paper_protocol)
+    _show(filled, paper_protocol=paper_protocol)
+    if out is not None:
+        _write(filled, out)
 
 
 @app.command("all")
 def all_(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for paper.html, .md, .csv and .json.")] = Path(
-        "paper"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for paper.html, .md, .csv, .json and drawings.")
+    ] = Path("paper"),
     paper_protocol: PaperProtocol = False,
     submissions: Submissions = Path("submissions"),
     board: BoardFolder = Path("leaderboard/board"),
@@ -74,23 +88,84 @@ def all_(
     from leaderboard.reproduction import counts
 
     boards = _boards(submissions, board)
-    files, found = paper_files(boards, paper_protocol=paper_protocol)
+    files, found = paper_files(boards, paper_protocol=paper_protocol, drawings=True)
     for file, text in files.items():
         write_atomically(out / file, text)
     keys = ("cells", "published", "agrees", "differs", "not comparable", "not run")
+    _print_choices(paper_protocol=paper_protocol)
     rows = [(name, *(str(counts(filled.cells)[key]) for key in keys)) for name, filled in found.items()]
     print_table("the paper's tables and figures", ("name", *keys), rows)
     print(f"report: {out / 'paper.html'}")
 
 
-def _show(name: str, kind: Literal["table", "figure"], submissions: Path, board: Path, *, paper_protocol: bool) -> None:
-    from leaderboard.paper_tables import paper_table
-    from leaderboard.reproduction_text import as_tables, fill, summary
+@app.command()
+def plan(
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for plan.md and plan.sh.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Part of the name of a GPU that was measured, such as H200.")] = None,
+    price_per_gpu_hour: Annotated[float | None, typer.Option(min=0, metavar="USD", help="Of one GPU.")] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Instead of a suite's published judge; may be given several times."),
+    ] = None,
+    throughput: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measured speeds, instead of those that come with GenDiv.")
+    ] = None,
+    paper_protocol: PaperProtocol = False,
+    submissions: Submissions = Path("submissions"),
+    board: BoardFolder = Path("leaderboard/board"),
+) -> None:
+    """Print what the cells that nothing answers would take: commands in order, GPU hours, the judge's cost."""
+    from benchmark.cli_plan import reproduction
 
-    filled = fill(paper_table(name, kind), _boards(submissions, board), paper_protocol=paper_protocol)
+    reproduction(
+        _boards(submissions, board),
+        out=out,
+        gpu=gpu,
+        price=price_per_gpu_hour,
+        judges=judge,
+        throughput=throughput,
+        paper_protocol=paper_protocol,
+    )
+
+
+def _fill(table: PaperTable, submissions: Path, board: Path, *, paper_protocol: bool) -> Filled:
+    from leaderboard.reproduction_text import fill
+
+    return fill(table, _boards(submissions, board), paper_protocol=paper_protocol)
+
+
+def _show(filled: Filled, *, paper_protocol: bool) -> None:
+    from leaderboard.escape import plain
+    from leaderboard.reproduction_text import as_tables, summary
+
+    _print_choices(paper_protocol=paper_protocol)
     for shown in as_tables(filled):
-        print_table(shown.title, shown.headers, [tuple(str(cell) for cell in row) for row in shown.rows])
-    print(f"{filled.table.note}\n{summary(filled.cells)}")
+        print_table(shown.title, shown.headers, [tuple(plain(str(cell)) for cell in row) for row in shown.rows])
+    for text in (filled.table.note, filled.table.comparable, summary(filled.cells)):
+        if text:
+            print(text)
+
+
+def _print_choices(*, paper_protocol: bool) -> None:
+    from leaderboard.reproduction_text import protocol_table
+
+    shown = protocol_table(paper_protocol=paper_protocol)
+    print_table(shown.title, shown.headers, [tuple(map(str, row)) for row in shown.rows])
+
+
+def _write(filled: Filled, out: Path) -> None:
+    from benchmark.runs import write_atomically
+    from leaderboard.plane_figure import png
+    from leaderboard.reproduction_figure import has_drawing, svg
+    from leaderboard.reproduction_text import data, markdown_of
+
+    files: dict[str, str | bytes] = {"md": markdown_of(filled, "#"), "csv": data({filled.table.name: filled}).csv()}
+    if has_drawing(filled.table):
+        drawn = svg(filled.table, filled.cells, filled.beside)
+        files |= {"svg": drawn, "png": png(drawn)}
+    for ending, content in files.items():
+        write_atomically(out / f"{filled.table.name}.{ending}", content)
+    print(f"written: {', '.join(f'{out / filled.table.name}.{ending}' for ending in files)}")
 
 
 def _boards(submissions: Path, board: Path) -> Sequence[Board]:

@@ -181,17 +181,12 @@ def pages_of(
     return pages
 
 
-def paper_files(made: Sequence[Board], *, paper_protocol: bool = False) -> tuple[dict[str, str], Reproduction]:
-    """The paper's tables beside ours: files by name, and what they say."""
+def paper_files(
+    made: Sequence[Board], *, paper_protocol: bool = False, drawings: bool = False
+) -> tuple[dict[str, str], Reproduction]:
+    """The paper's tables beside ours: files by name, and what they say; ``drawings`` apart only where asked for."""
     found = reproduction_text.everything(made, paper_protocol=paper_protocol)
-    data = reproduction_text.data(found)
-    files = {
-        "paper.html": reproduction_text.page(found),
-        "paper.md": reproduction_text.markdown(found),
-        "paper.csv": data.csv(),
-        "paper.json": data.json(),
-    }
-    return files, found
+    return reproduction_text.files(found, paper_protocol=paper_protocol, drawings=drawings), found
 
 
 def _model_page(name: str, entries: Sequence[Entry]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,15 @@ from pydantic import Field, ValidationError, model_validator
 from benchmark.errors import UserError
 from benchmark.records import Record, Role
 from benchmark.runs import first_problem
+
+Kind = Literal["table", "figure", "text"]
+Relation = Literal["above", "not below", "alike"]
+KINDS: tuple[Kind, ...] = ("table", "figure", "text")
+WORLDS = {
+    "summarisation": ("real-text-summarisation", "pocket"),
+    "instructions": ("real-text-instructions", "pocket"),
+}
+"""A suite of the paper's → suites that this project can afford, nearest first: their rows stand beside its cells."""
 
 
 class Published(Record):
@@ -24,6 +34,8 @@ class Published(Record):
     """Who says so: nothing here was read in the paper itself."""
     read_off: bool = False
     """Taken from a figure by eye."""
+    approximate: bool = False
+    """Said to be about so much, without a word on how it was read."""
 
     @property
     def half_unit(self) -> float:
@@ -33,7 +45,7 @@ class Published(Record):
     def __str__(self) -> str:
         """Return the value as certain as it is, such as "0.79" or "≈ 0.8"."""
         text = f"{self.value:.{self.decimals}f}".replace("-", "−")
-        return f"≈ {text}" if self.read_off else text
+        return f"≈ {text}" if self.read_off or self.approximate else text
 
 
 class PaperColumn(Record):
@@ -41,11 +53,13 @@ class PaperColumn(Record):
 
     key: str
     title: str
-    role: Role
+    role: Role | Literal["gap"]
     metric: str
     """What this project measures there."""
     paper_metric: str | None = None
     """What the paper's own protocol measures, where that is something else."""
+    measured_by: str | None = None
+    """What would measure it, where no row of a board can hold it."""
 
 
 class PaperRow(Record):
@@ -54,24 +68,51 @@ class PaperRow(Record):
     model: str
     """Base model, by its name on the hub."""
     method: str
-    """``sft``, ``ppo`` or ``best-of-16``."""
+    """``sft``, ``ppo`` or ``best-of-16``; any other is a way that no card declares."""
     published: dict[str, Published] = Field(default={})
     """Column's key → value; a column without one is not known here."""
 
 
+class ClaimTest(Record):
+    """What a claim says of two methods of one world, as far as a board holds it."""
+
+    metric: str
+    role: Role | Literal["gap"]
+    first: str
+    relation: Relation
+    second: str
+
+
+class Claim(Record):
+    """Something that is said of a table in words, of which no number is known."""
+
+    text: str
+    source: str
+    tests: Annotated[tuple[ClaimTest, ...], Field(strict=False)] = ()
+    """Its parts, as far as a board can tell; empty = nothing on one does."""
+
+
 class PaperTable(Record):
-    """A table or a figure of the paper."""
+    """A table or a figure of the paper, or numbers of its text."""
 
     name: str
     """``table-11``, ``figure-5``: the file's own."""
-    kind: Literal["table", "figure"]
+    kind: Kind
     title: str
     place: str
     """Where it stands in the paper."""
     suite: str
     note: str
+    comparable: str = ""
+    """What of the rows beside it is like the paper's, and what is not."""
+    claims: Annotated[tuple[Claim, ...], Field(strict=False)] = ()
     columns: Annotated[tuple[PaperColumn, ...], Field(min_length=1, strict=False)]
     rows: Annotated[tuple[PaperRow, ...], Field(min_length=1, strict=False)]
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Suites whose rows stand beside the cells: the table's own, then those of `WORLDS`."""
+        return (self.suite, *WORLDS.get(self.suite, ()))
 
     @model_validator(mode="after")
     def _keys_are_columns(self) -> PaperTable:
@@ -83,7 +124,7 @@ class PaperTable(Record):
 
 
 def paper_tables() -> dict[str, PaperTable]:
-    """All of them by name, tables first, each in order of number.
+    """All of them by name: tables, figures, then numbers of the text, each in order of number.
 
     Raises
     ------
@@ -98,20 +139,25 @@ def paper_tables() -> dict[str, PaperTable]:
             found.append(PaperTable.model_validate({"name": path.stem, **data}, strict=False))
         except ValidationError as error:
             raise UserError(f"not a paper table: {first_problem(error)}", where=path) from None
-    found.sort(key=lambda table: (table.kind != "table", int(table.name.rpartition("-")[2])))
+    found.sort(key=lambda table: (KINDS.index(table.kind), _number(table.name), table.name))
     return {table.name: table for table in found}
 
 
-def paper_table(name: str, kind: Literal["table", "figure"]) -> PaperTable:
-    """Find one by its number, its name or the part of it that tells it apart.
+def paper_table(name: str, *kinds: Kind) -> PaperTable:
+    """Find one of some kinds by its number or its name.
 
     Raises
     ------
     UserError
         If there is none; the message lists those there are.
     """
-    tables = {key: table for key, table in paper_tables().items() if table.kind == kind}
-    key = name if name in tables else f"{kind}-{name}"
-    if key not in tables:
-        raise UserError(f"no {kind} {name!r}; there are: {', '.join(tables)}")
-    return tables[key]
+    tables = {key: table for key, table in paper_tables().items() if table.kind in kinds}
+    for key in (name, *(f"{kind}-{name}" for kind in kinds)):
+        if key in tables:
+            return tables[key]
+    raise UserError(f"no {kinds[0]} {name!r}; there are: {', '.join(tables)}")
+
+
+def _number(name: str) -> float:
+    last = name.rpartition("-")[2]
+    return int(last) if last.isdigit() else math.inf

@@ -6,32 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmark.records import Estimate, Role
+from benchmark.records import Estimate
 from leaderboard.board import Board
+from leaderboard.families import families
+from leaderboard.paper_protocol import PAPER_ENCODER, judged_as_in_the_paper, metric_of, temperature_of
 from leaderboard.paper_tables import PaperColumn, PaperRow, PaperTable, Published
+from leaderboard.reproduction_seeds import Found, over_seeds
 from leaderboard.row import Row
 
 Verdict = Literal["agrees", "differs", "not comparable", "not run"]
-BEST_OF = "best-of-"
-TEMPERATURE = 1.0
-PAPER_BEST_OF_TEMPERATURE = 0.7
-"""At which the paper drew the samples that best-of-N chooses from."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A value of ours, and what it is a value of."""
-
-    who: str
-    value: float
-    low: float
-    high: float
-    """A 95 % interval over prompts; of several seeds the lowest and the highest, which is no interval: of most metrics
-    a board keeps no value a prompt, and the spread of a few seeds alone would be too sure."""
-    n: int
-    """Prompts."""
-    seeds: int = 1
-    """Training seeds that it is the mean of."""
+FLOOR = "floor"
 
 
 @dataclass(frozen=True)
@@ -70,6 +54,11 @@ class Beside:
     values: Mapping[str, Found]
     """Column's key → value, where there is one."""
 
+    @property
+    def seeds(self) -> int:
+        """Training seeds that the values are over."""
+        return max(found.seeds for found in self.values.values())
+
 
 def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: bool = False) -> list[PaperCell]:
     """Fill a table from boards.
@@ -81,7 +70,7 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
     boards
         Of all submissions, or of some runs; ranked rows of the table's suite are looked at, and the best one answers.
     paper_protocol
-        The paper's metrics and its temperature for best-of-N, instead of ours.
+        The paper's choices instead of ours, see `leaderboard.paper_protocol`.
 
     Returns
     -------
@@ -91,10 +80,12 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
     rows = [row for board in boards if board.suite.suite == table.suite for row in board.rows if row.competes]
     cells = []
     for wanted in table.rows:
-        runs = [row for row in rows if row.scores.card.base_model == wanted.model and _way(row) == wanted.method]
+        runs = [row for row in rows if row.scores.card.base_model == wanted.model and way(row) == wanted.method]
         for column in table.columns:
-            metric, temperature = _quantity(column, wanted.method, paper_protocol=paper_protocol)
-            answers = [(row, f) for row in runs if (f := _found(row, metric, column.role, temperature))]
+            metric = metric_of(column, paper_protocol=paper_protocol)
+            temperature = temperature_of(wanted.method, paper_protocol=paper_protocol)
+            asked = [row for row in runs if not paper_protocol or judged_as_in_the_paper(row, metric)]
+            answers = [(row, e) for row in asked if (e := row.estimates.get((metric, column.role, temperature)))]
             cells.append(
                 PaperCell(
                     row=wanted,
@@ -102,7 +93,7 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
                     metric=metric,
                     temperature=temperature,
                     published=wanted.published.get(column.key),
-                    ours=answers[0][1] if answers else None,
+                    ours=_of_one(*answers[0]) if answers else None,
                     why_not=_why_not(answers[0][0], column, metric) if answers else "",
                 )
             )
@@ -112,74 +103,47 @@ def reproduce(table: PaperTable, boards: Sequence[Board], *, paper_protocol: boo
 def beside(table: PaperTable, boards: Sequence[Board], *, paper_protocol: bool = False) -> list[Beside]:
     """What the table's quantities are for other models trained in its ways, and for floors.
 
+    A suite without a column's metric shows the other protocol's instead: one without length control, the plain rate.
+
     Returns
     -------
     list of Beside
-        The table's own suite, then the pocket suite; in each the methods in the table's order, a family of training
+        Suite by suite as `PaperTable.worlds` has them; in each the methods in the table's order, a family of training
         seeds as one, then the floors. Those without any value are left out, and rows that are not ranked.
     """
     methods = list(dict.fromkeys(row.method for row in table.rows))
     models = {row.model for row in table.rows}
     found = []
-    for board in (b for suite in (table.suite, "pocket") for b in boards if b.suite.suite == suite):
-        groups: dict[tuple[int, str], list[Row]] = {}
-        for row in board.rows:
-            way = _way(row)
-            if row.kind == "floor":
-                groups.setdefault((len(methods), row.name), []).append(row)
-            elif row.competes and way in methods and row.scores.card.base_model not in models:
-                groups.setdefault((methods.index(way), _family(row)), []).append(row)
-        for (place, name), rows in sorted(groups.items()):
-            method = methods[place] if place < len(methods) else "floor"
-            values = {}
-            for column in table.columns:
-                metric, temperature = _quantity(column, method, paper_protocol=paper_protocol)
-                each = [f for row in rows if (f := _found(row, metric, column.role, temperature))]
-                if each:
-                    values[column.key] = _over_seeds(name, each)
+    for board in worlds(table, boards):
+        quantities = _quantities(table, board, paper_protocol=paper_protocol)
+        groups: dict[tuple[int, str, str], tuple[str, str, Sequence[Row]]] = {}
+        for name, rows in _groups(board):
+            method, first = way(rows[0]), rows[0]
+            if first.kind == FLOOR:
+                groups[len(methods), name, ""] = (name, FLOOR, rows)
+            elif method in methods and first.scores.card.base_model not in models:
+                groups[methods.index(method), name, first.protocol] = (name, method, rows)
+        for _, (name, method, rows) in sorted(groups.items(), key=lambda item: item[0]):
+            temperature = temperature_of(method, paper_protocol=paper_protocol)
+            values = {
+                column.key: value
+                for column, metric in quantities
+                if (value := over_seeds(name, rows, (metric, column.role, temperature)))
+            }
             if values:
                 found.append(Beside(name, board.suite.id, method, values))
     return found
 
 
-def _quantity(column: PaperColumn, method: str, *, paper_protocol: bool) -> tuple[str, float]:
-    """Metric and temperature of a column for a method."""
-    chosen = paper_protocol and method.startswith(BEST_OF)
-    metric = (column.paper_metric if paper_protocol else None) or column.metric
-    return metric, PAPER_BEST_OF_TEMPERATURE if chosen else TEMPERATURE
+def worlds(table: PaperTable, boards: Sequence[Board]) -> list[Board]:
+    """Boards of the suites beside a table, in its order."""
+    return [board for suite in table.worlds for board in boards if board.suite.suite == suite]
 
 
-def _way(row: Row) -> str | None:
+def way(row: Row) -> str | None:
+    """How a model was made, as the tables call it: its decoding above plain sampling, or its training."""
     card = row.scores.card
     return card.decoding or card.method
-
-
-def _family(row: Row) -> str:
-    family = row.scores.card.family
-    organisation, slash, _ = row.name.partition("/")
-    return f"{organisation if slash else ''}{slash}{family}" if family else row.name
-
-
-def _why_not(row: Row, column: PaperColumn, metric: str) -> str:
-    tasks = [task for task in row.scores.identity.tasks if task.role == column.role]
-    if any((task.data or "").startswith("stand-in") for task in tasks):
-        return "stand-in prompts"
-    return f"the paper has {column.paper_metric}" if column.paper_metric not in (None, metric) else ""
-
-
-def _found(row: Row, metric: str, role: Role, temperature: float) -> Found | None:
-    estimate: Estimate | None = row.estimates.get((metric, role, temperature))
-    if estimate is None:
-        return None
-    return Found(row.name, estimate.value, estimate.low, estimate.high, estimate.n)
-
-
-def _over_seeds(name: str, group: Sequence[Found]) -> Found:
-    """Mean over seeds; a single row as it is."""
-    if len(group) == 1:
-        return group[0]
-    values = [found.value for found in group]
-    return Found(name, sum(values) / len(values), min(values), max(values), group[0].n, len(values))
 
 
 def counts(cells: Sequence[PaperCell]) -> Mapping[str, int]:
@@ -187,3 +151,46 @@ def counts(cells: Sequence[PaperCell]) -> Mapping[str, int]:
     found = {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in ("agrees", "differs")}
     found |= {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in ("not comparable", "not run")}
     return {**found, "published": sum(cell.published is not None for cell in cells), "cells": len(cells)}
+
+
+def _groups(board: Board) -> list[tuple[str, Sequence[Row]]]:
+    """Families of training seeds, then the other competing rows and the floors, each alone."""
+    found = families(board)
+    members = {(row.scores.card.family, row.protocol, _organisation(row)) for family in found for row in family.rows}
+    alone = [
+        row
+        for row in board.rows
+        if row.kind == FLOOR
+        or (row.competes and (row.scores.card.family, row.protocol, _organisation(row)) not in members)
+    ]
+    return [*((family.name, family.rows) for family in found), *((row.name, (row,)) for row in alone)]
+
+
+def _organisation(row: Row) -> str:
+    organisation, slash, _ = row.name.partition("/")
+    return organisation if slash else ""
+
+
+def _quantities(table: PaperTable, board: Board, *, paper_protocol: bool) -> list[tuple[PaperColumn, str]]:
+    """Columns with the metric that a board has of them, the protocol's own first."""
+    there = {(metric, role) for row in board.rows for metric, role, _ in row.estimates}
+    found = []
+    for column in table.columns:
+        own, other = (metric_of(column, paper_protocol=asked) for asked in (paper_protocol, not paper_protocol))
+        found.append((column, own if (own, column.role) in there else other))
+    return found
+
+
+def _why_not(row: Row, column: PaperColumn, metric: str) -> str:
+    tasks = [task for task in row.scores.identity.tasks if task.role == column.role]
+    if any((task.data or "").startswith("stand-in") for task in tasks):
+        return "stand-in prompts"
+    if column.paper_metric not in (None, metric):
+        return f"the paper has {column.paper_metric}"
+    if metric.startswith("sbert") and row.scores.identity.encoder != PAPER_ENCODER:
+        return f"the paper's encoder is {PAPER_ENCODER}"
+    return "" if judged_as_in_the_paper(row, metric) else "another judge than the paper's"
+
+
+def _of_one(row: Row, estimate: Estimate) -> Found:
+    return Found(row.name, estimate.metric, estimate.value, estimate.low, estimate.high, estimate.n)

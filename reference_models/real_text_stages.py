@@ -31,6 +31,8 @@ BEST_OF = 16
 POLICIES = ("sft", "ppo", "rloo", "dpo")
 TRAINED_ON = ("gendiv_tldr", "gendiv_alpaca_farm")
 BASE_MODEL = "real-text-14m"
+UNSWEPT = ("real-text-instructions",)
+"""Suites that are sampled at T = 1 alone: answers are long, and the whole grid would be 14 MB among the submissions."""
 SHARE = 0.15
 """Of a GPU's memory, for each run that is sampled or judged beside others."""
 TEMPLATE = 30
@@ -134,7 +136,7 @@ def write_comparisons(data: Path, policy: Path, out: Path, budget: Budget, seed:
                 head = " " if row["completion"].startswith(" ") else ""
                 same = {"prompt": row["prompt"], "chosen": head + row["completion"].strip()}
                 pairs.append({"kind": "own-sample", **same, "rejected": head + text.strip()})
-        _write(out / f"{half}.jsonl", in_order(pairs, place))
+        _write(out / f"{half}.jsonl", in_order(pairs, seed=1))
         report("answering", 1, 2)
 
 
@@ -319,9 +321,10 @@ def _leave_the_gpu() -> None:
 
 def sample(model: str, method: str, suite: str, folder: Path, seed: int, budget: Budget, report: Report) -> None:
     """Sample a suite from a rung; best-of-n, whose outputs cost sixteen each, at T = 1 alone."""
+    at_one = method == "best-of-n" or suite in UNSWEPT
     options = pipeline.SampleOptions(
         k=budget.k,
-        temperatures=(1.0,) if method == "best-of-n" else budget.temperatures,
+        temperatures=(1.0,) if at_one else budget.temperatures,
         limit=budget.evaluated_prompts,
         name=f"{BASE_MODEL}-{folder.name}-seed-{seed}",
         batch_size=budget.decoded_together,

@@ -14,7 +14,7 @@ from real_texts import NUMBER, dialogue, make_people, pandalm, read, thirteens, 
 from benchmark.errors import UserError
 from benchmark.suites import load_prompts, load_suite
 from reference_models import real_text
-from reference_models.real_text_preferences import DIALOGUES, PANDALM, half_of, prepare
+from reference_models.real_text_preferences import DIALOGUES, OTHERS, PANDALM, half_of, prepare
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -41,6 +41,19 @@ def test_the_halves_share_no_prompt_and_hold_every_kind(root: Path, pairs: Path,
         assert {row["kind"] for row in half} == {"pandalm", "hh-rlhf", "other-reference"}
         seen = [row["prompt"] for row in half]
         assert len(set(seen)) == 1 + sum(a != b for a, b in itertools.pairwise(seen)), "they stand together"
+
+
+def test_a_cut_through_the_prompts_leaves_few_references_on_both_sides(
+    root: Path, pairs: Path, tmp_path: Path
+) -> None:
+    prepare(make_people(tmp_path / "people"), [pairs], tmp_path / "out")
+    for half in ("policy", "judge"):
+        rows = [row for row in read(tmp_path / "out" / f"{half}-pairs.jsonl") if row["kind"] == "other-reference"]
+        prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+        for cut in range(1, len(prompts)):
+            held = set(prompts[:cut])
+            known = {row["chosen"] for row in rows if row["prompt"] in held}
+            assert len(known & {row["rejected"] for row in rows if row["prompt"] not in held}) <= OTHERS
 
 
 def test_the_majority_and_the_last_turn_decide(root: Path, pairs: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from benchmark import cli_judging, cli_leaderboard, cli_rejudge, cli_reproduce, cli_submission
+from benchmark import cli_judging, cli_leaderboard, cli_plan, cli_rejudge, cli_reproduce, cli_study, cli_submission
 from benchmark.cli_arguments import (
     Backend,
     BatchSize,
@@ -44,6 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
 app.add_typer(importing, name="import")
 app.add_typer(cli_reproduce.app, name="reproduce")
+app.add_typer(cli_study.app, name="study")
 data = typer.Typer(
     help="Local data: see what is there, take it over, make the JSONL that trainers read.", no_args_is_help=True
 )
@@ -93,7 +94,7 @@ def demo(
 def train(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="`gendiv list methods` names them.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="A YAML file, or one that comes with GenDiv: pocket/ppo.yaml.")
+        Path | None, typer.Option(help="A YAML file, or one that comes with GenDiv: pocket/ppo.yaml, tldr-llama-7b.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -101,6 +102,9 @@ def train(
             "--set", metavar="FIELD=VALUE…", help="Fields of the method's arguments; they win over the recipe."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check data, models, memory and time, and train nothing.")
+    ] = False,
     more: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]…", hidden=True)] = None,
 ) -> None:
     """Train a model, or make one of others. Kill it at any time: the same command ends with the same weights."""
@@ -108,8 +112,11 @@ def train(
     from reference_models.methods import METHODS, load_method
 
     module = load_method(method)
-    arguments = read_recipe(METHODS[method].load(), recipe, parse_overrides([*(overrides or []), *(more or [])]))
-    print(f"made: {module.train(arguments, view=True)}")
+    given = parse_overrides([*(overrides or []), *(more or [])])
+    if dry_run:
+        cli_plan.dry_run(method, recipe, given)
+        return
+    print(f"made: {module.train(read_recipe(METHODS[method].load(), recipe, given), view=True)}")
 
 
 @app.command()

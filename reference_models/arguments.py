@@ -91,8 +91,8 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
     cls
         The dataclass of the method.
     recipe
-        A YAML mapping, or None. A name without a folder is looked for among those that come with GenDiv as well:
-        ``pocket/ppo.yaml``.
+        A YAML mapping, or None. A name is looked for among those that come with GenDiv as well: ``pocket/ppo.yaml``; a
+        folder stands for the file in it that is named as the method: ``tldr-llama-7b``.
     overrides
         Field → value, as text or typed; they win.
 
@@ -101,19 +101,7 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
     UserError
         If a field is unknown, missing, not of its type or out of range.
     """
-    values: dict[str, Any] = {}
-    where: Path | str = "--set"
-    if recipe is not None:
-        where = recipe if recipe.exists() else RECIPES / recipe
-        try:
-            values = yaml.safe_load(where.read_text(encoding="utf-8")) or {}
-        except OSError:
-            there = ", ".join(sorted(str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.yaml")))
-            raise UserError(f"no such recipe; with GenDiv come {there}", where=recipe) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"not YAML: {error}", where=where) from None
-        if not isinstance(values, dict):
-            raise UserError("a recipe is a mapping of fields", where=where)
+    values, where = recipe_values(recipe, method_of(cls))
     values = {**values, **overrides}
     known = typing.get_type_hints(cls)
     declared = fields(cls)  # type: ignore[arg-type]
@@ -136,6 +124,55 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
         if name in SHARES and value > 1:
             raise UserError(f"field {name!r} is {value}, and must be at most 1", where=said[name])
     return cls(**converted)
+
+
+def recipe_values(recipe: Path | None, method: str) -> tuple[dict[str, Any], Path | str]:
+    """Read the fields that a method's recipe gives, as they are written, and say where; of none, none by ``--set``.
+
+    Raises
+    ------
+    UserError
+        If there is no such recipe, or it is no mapping.
+    """
+    if recipe is None:
+        return {}, "--set"
+    where = find_recipe(recipe, method)
+    try:
+        values = yaml.safe_load(where.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=where) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not YAML: {error}", where=where) from None
+    if not isinstance(values, dict):
+        raise UserError("a recipe is a mapping of fields", where=where)
+    return values, where
+
+
+def find_recipe(recipe: Path, method: str) -> Path:
+    """Find a recipe's file: the path itself, before one that comes with GenDiv; a folder's is ``METHOD.yaml``.
+
+    Raises
+    ------
+    UserError
+        If there is none; the message lists what there is where it was looked for.
+    """
+    for place in (recipe, RECIPES / recipe, recipe / f"{method}.yaml", RECIPES / recipe / f"{method}.yaml"):
+        if place.is_file():
+            return place
+    folders = sorted({path.parent.name for path in RECIPES.rglob("*.yaml")})
+    folder = next((part for part in (recipe.name, recipe.parent.name) if part in folders), None)
+    if folder is None:
+        raise UserError(f"no such recipe; with GenDiv come the folders {', '.join(folders)}", where=recipe)
+    there = ", ".join(str(path.relative_to(RECIPES)) for path in sorted((RECIPES / folder).glob("*.yaml")))
+    what = f"no recipe for {method}" if folder == recipe.name else "no such recipe"
+    raise UserError(f"{what}; with GenDiv come {there}", where=recipe)
+
+
+def method_of(cls: type) -> str:
+    """Name of the method whose arguments a dataclass holds; the dataclass's own where it is no method's."""
+    from reference_models.methods import METHODS
+
+    return next((name for name, method in METHODS.items() if method.arguments == cls.__name__), cls.__name__)
 
 
 def _convert(name: str, value: Any, kind: Any, where: Path | str) -> Any:

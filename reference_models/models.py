@@ -33,7 +33,7 @@ def load_tokenizer(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _loading(name):
+    with loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{name}: the tokenizer has no end-of-sequence token")
@@ -71,7 +71,7 @@ def load_whole(kind: Any, name: str, new: tuple[str, ...] = (), **options: Any) 
     UserError
         If it cannot be loaded, or lacks other weights, which transformers fills with random numbers and goes on.
     """
-    with _loading(name):
+    with loading(name):
         model, report = kind.from_pretrained(
             name,
             dtype=torch.float32,
@@ -86,7 +86,7 @@ def load_whole(kind: Any, name: str, new: tuple[str, ...] = (), **options: Any) 
 
 
 @contextlib.contextmanager
-def _loading(name: str) -> Iterator[None]:
+def loading(name: str) -> Iterator[None]:
     """Turn what transformers says about a checkpoint that it cannot load into one line; the cause stays chained."""
     try:
         yield
@@ -119,8 +119,11 @@ def make_trainable(model: Any, args: TrainingArguments) -> Any:
         return _with_adapters(model, args)
     if args.frozen_layers:
         layers = transformer_layers(model)
-        frozen = [*layers[: round(args.frozen_layers * len(layers))], model.get_input_embeddings()]
-        for module in frozen:
+        # Learned positions, and in OPT-350M a matrix, come before what is frozen: were they trained, gradients would go
+        # back through all of it.
+        embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        before = [module for name, module in model.named_modules() if name.rpartition(".")[2] == "project_in"]
+        for module in (*layers[: round(args.frozen_layers * len(layers))], *embeddings, *before):
             module.requires_grad_(False)
         # Tied, the output matrix is the input one, and frozen with it.
     return model

@@ -98,7 +98,9 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: Any, critic: Any | None) -> None:
         super().__init__()
         self.policy, self.critic = policy, critic
-        self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1) if critic is None else None
+        # As wide as what the output matrix reads, which in OPT-350M is not the layers' width.
+        width = plain(policy).get_output_embeddings().weight.shape[1]
+        self.head = nn.Linear(width, 1) if critic is None else None
         if self.head is not None:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)

@@ -1,0 +1,83 @@
+"""What something would take, told before it is begun: ``gendiv train … --dry-run``, ``gendiv reproduce plan``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from benchmark.terminal import print_table
+
+if TYPE_CHECKING:
+    from leaderboard.board import Board
+
+
+def dry_run(method: str, recipe: Path | None, given: Mapping[str, str]) -> None:
+    """Print what a training would read, take and write; exit with status 1 if it would fail."""
+    from reference_models.dry_run import dry_run as look
+
+    report = look(method, recipe, given)
+    for title, lines in report.sections.items():
+        print(title)
+        for line in lines:
+            print(f"    {line}")
+    for problem in report.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if report.problems:
+        raise typer.Exit(1)
+    print("nothing that would stop it was found; nothing was trained")
+
+
+def reproduction(
+    boards: Sequence[Board],
+    *,
+    out: Path | None = None,
+    gpu: str | None = None,
+    price: float | None = None,
+    judges: Sequence[str] | None = None,
+    throughput: Path | None = None,
+    paper_protocol: bool = False,
+) -> None:
+    """Print what the paper's empty cells would take, and write it as ``plan.md`` and ``plan.sh``.
+
+    Parameters
+    ----------
+    boards
+        Of all submissions; what they answer is not planned.
+    out
+        Folder for the files; None = none are written.
+    gpu, price, judges
+        See `benchmark.reproduction_plan.make_plan`; no judges = the published ones, or the paper's by its protocol.
+    throughput
+        Measured speeds; None = those that come with GenDiv.
+    paper_protocol
+        See `leaderboard.reproduction.reproduce`.
+
+    Raises
+    ------
+    UserError
+        If no throughput was measured, or the GPU or judge is not known.
+    """
+    from benchmark.reproduction_plan import make_plan
+    from benchmark.reproduction_plan_text import markdown, shell, tables
+    from benchmark.runs import write_atomically
+    from leaderboard.paper_plan import open_cells
+    from leaderboard.paper_protocol import PAPER_JUDGES
+    from leaderboard.paper_tables import paper_tables
+    from reference_models.plan import read_throughput
+
+    empty = open_cells(list(paper_tables().values()), boards, paper_protocol=paper_protocol)
+    judges = judges or (PAPER_JUDGES if paper_protocol else ())
+    plan = make_plan(empty, read_throughput(throughput), gpu=gpu, price=price, judges=judges)
+    if out is not None:
+        write_atomically(out / "plan.md", markdown(plan))
+        write_atomically(out / "plan.sh", shell(plan))
+    for title, header, rows in tables(plan):
+        print_table(title, header, rows)
+    for note in plan.notes:
+        print(f"note: {note}")
+    if out is not None:
+        print(f"plan: {out / 'plan.md'}, {out / 'plan.sh'}")

@@ -1,0 +1,99 @@
+"""Methods over training seeds: every ladder as it is, put together."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.errors import UserError
+from benchmark.records import Role, Scores
+from benchmark.runs import write_atomically
+from reference_models.findings import compare, over_seeds, sentences, table
+from reference_models.ladder import FULL, Budget, climb
+from reference_models.studies import report as pages
+from reference_models.studies.setting import QUICK_PROMPTS, QUICK_STEPS, Setting
+
+NAMES = ("sft", "ppo", "rloo", "dpo", "best-of-16")
+"""Models of a real-text ladder that are compared, where there are runs of them."""
+QUICK = Budget(
+    "quick",
+    dict.fromkeys(("sft", "reward-model", "ppo", "rloo", "dpo"), QUICK_STEPS),
+    compared_prompts=40,
+    evaluated_prompts=QUICK_PROMPTS,
+)
+
+
+def run(setting: Setting) -> None:
+    """Make the ladders: of the pocket world all of each seed; of real text nothing, for its own command does."""
+    if setting.world.name != "pocket":
+        for seed in setting.seeds:
+            setting.world.check(seed, "sft", "ppo")
+        return
+    for seed in setting.seeds:
+        folder, started = _folder(setting, seed), time.perf_counter()
+        budget = QUICK if setting.quick else FULL
+        climb(folder, seed=seed, workers=setting.workers, budget=budget, progress=setting.progress)
+        if not (folder / "seconds.json").exists():
+            seconds = {"seconds": round(time.perf_counter() - started, 1)}
+            write_atomically(folder / "seconds.json", json.dumps(seconds) + "\n")
+
+
+def report(setting: Setting) -> Path:
+    """Compare every model with SFT, and over the seeds.
+
+    Raises
+    ------
+    UserError
+        If a seed has no scored run of SFT.
+    """
+    ladders = {seed: _scores(setting, seed) for seed in setting.seeds}
+    shared = set.intersection(*({row.name for row in scores} for scores in ladders.values()))
+    ladders = {seed: [row for row in scores if row.name in shared] for seed, scores in ladders.items()}
+    first = next(iter(ladders.values()))
+    roles: Sequence[Role] = tuple(pages.tasks_of(first[0]))
+    together = over_seeds([compare(scores, roles) for scores in ladders.values()])
+    header, rows = table(together)
+    lines = [
+        f"# Methods over training seeds, {setting.world.name}",
+        "",
+        f"Made by `{setting.command}`: {len(setting.seeds)} training seeds, suite {first[0].identity.suite}. Each "
+        "model minus SFT of the same seed, at temperature 1. Brackets are 95 % intervals, two-way over "
+        "seeds × prompts, and not adjusted for their number.",
+        "",
+        pages.table(header, rows),
+        "",
+        "## In words",
+        "",
+        *(f"- {line}" for line in sentences(together)),
+        "",
+    ]
+    numbers = [
+        {
+            "model": one.model,
+            "role": one.role,
+            "quantity": one.quantity,
+            "estimate": one.estimate,
+            "interval": one.interval,
+            "verdict": one.verdict,
+        }
+        for one in together
+    ]
+    return pages.write(setting, "seeds", lines, {"over_seeds": numbers, "answer": sentences(together)})
+
+
+def _folder(setting: Setting, seed: int) -> Path:
+    return setting.folder("seeds") / f"seed-{seed}" if setting.quick else setting.world.folder(seed)
+
+
+def _scores(setting: Setting, seed: int) -> list[Scores]:
+    if setting.world.name == "pocket":
+        budget = QUICK if setting.quick else FULL
+        runs = climb(_folder(setting, seed), seed=seed, budget=budget, progress=setting.progress)
+        return [run.scores() for run in runs]
+    there = {name: run for name in NAMES if (run := setting.world.run(seed, name)) is not None}
+    if "sft" not in there:
+        raise UserError(f"seed {seed} has no run of SFT on {setting.world.suite}", where=setting.world.ladders)
+    setting.score(list(there.values()))
+    return [run.scores().model_copy(update={"name": name}) for name, run in there.items()]

@@ -1,0 +1,218 @@
+"""Is what PPO loses in diversity more than a lower temperature would have cost? PPO beside SFT's temperature curve.
+
+PPO at temperature 1 is set against the point of SFT's own curve that has the same diversity, the same win rate, or the
+same entropy a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.records import Role, Scores
+from benchmark.runs import Run
+from benchmark.statistics.curve import CurveGain, gain_over_curve
+from benchmark.statistics.intervals import Interval
+from benchmark.statistics.two_way import two_way_t
+from benchmark.suites import load_suite
+from reference_models.studies.cells import Cell
+from reference_models.studies.report import (
+    NAMES,
+    SHORT,
+    TITLES,
+    complete,
+    made_on,
+    over_seeds,
+    per_prompt,
+    spelled,
+    table,
+    tasks_of,
+    told,
+    undone,
+    verdict,
+    write,
+)
+from reference_models.studies.setting import Setting
+
+Floats = NDArray[np.float64]
+ENTROPY = "token_entropy_per_input"
+DIVERSITY = "sbert_per_input"
+QUESTIONS = (
+    ("win_rate", DIVERSITY),
+    (DIVERSITY, "win_rate"),
+    ("win_rate", ENTROPY),
+    (DIVERSITY, ENTROPY),
+    ("ead_per_input", ENTROPY),
+    ("effective_per_input", ENTROPY),
+)
+"""(What is compared, what is held equal)."""
+EQUAL = {"win_rate": "win rate", DIVERSITY: "diversity (Sentence-BERT)", ENTROPY: "token entropy"}
+
+
+class Held(NamedTuple):
+    """PPO minus SFT in one quantity, at SFT's temperature at which another is equal."""
+
+    role: Role
+    quantity: str
+    equal: str
+    estimate: float | None
+    """None where a seed has no such temperature on its grid."""
+    interval: Interval | None
+    temperatures: tuple[float | None, ...]
+    """SFT's, a seed each."""
+
+
+def plan(setting: Setting) -> list[Cell]:
+    """List the cells: SFT over the suite's temperatures, PPO at 1, where the ladder holds no run of them."""
+    found = []
+    for seed in setting.seeds:
+        for name, grid in (("sft", None), ("ppo", (1.0,))):
+            if _of_ladder(setting, seed, name) is not None:
+                continue
+            folder = setting.folder("temperature") / f"seed-{seed}" / name
+            policy = setting.world.model(seed, name)
+            common = Cell(f"seed-{seed}/{name}", folder, name, policy=policy, limit=setting.limit, k=setting.k)
+            found.append(replace(common, temperatures=grid))
+    return found
+
+
+def run(setting: Setting) -> None:
+    """Sample and judge what the ladders lack."""
+    for seed in setting.seeds:
+        setting.world.check(seed, "sft", "ppo")
+    setting.do(plan(setting))
+
+
+def report(setting: Setting) -> Path:
+    """Score what `run` made, read the rest off the ladders, and write the report."""
+    cells = plan(setting)
+    undone(cells)
+    setting.score([_run(setting, cells, seed, name) for seed in setting.seeds for name in ("sft", "ppo")])
+    sft, ppo = ([_scores(setting, cells, seed, name) for seed in setting.seeds] for name in ("sft", "ppo"))
+    roles = tasks_of(sft[0])
+    found = [held(sft, ppo, role, roles[role], quantity, equal) for role in roles for quantity, equal in QUESTIONS]
+    lines = [
+        f"# PPO beside SFT's own temperature curve, {setting.world.name}",
+        "",
+        f"Made by `{setting.command}`: {len(setting.seeds)} training seeds, suite {sft[0].identity.suite}. PPO is at "
+        "temperature 1; SFT is at that temperature of its grid, interpolated, at which the quantity named is PPO's. "
+        "Token entropy is that of the distribution that was drawn from. Brackets are 95 % intervals, two-way over "
+        "seeds × prompts, with a jackknife over prompts within a seed; they are not adjusted for their number. "
+        "`out of range`: in at least one seed no temperature of the grid does it, or its points cannot be told apart.",
+        "",
+        "## Answer",
+        "",
+        *(f"- {line}" for line in answers(found)),
+        "",
+        "## PPO minus SFT",
+        "",
+        table(*_rows(found)),
+        "",
+        "## Levels, means over the seeds",
+        "",
+    ]
+    for role, task in roles.items():
+        lines += [f"### {NAMES[role]}", "", table(*_levels(sft, ppo, task)), ""]
+    record = {
+        "held_equal": [{**one._asdict(), "verdict": verdict(one.interval)} for one in found],
+        "answer": answers(found),
+        "made_on": made_on(
+            _run(setting, cells, seed, name).manifest().record for seed in setting.seeds for name in ("sft", "ppo")
+        ),
+    }
+    return write(setting, "temperature", lines, record)
+
+
+def held(sft: Sequence[Scores], ppo: Sequence[Scores], role: Role, task: str, quantity: str, equal: str) -> Held:
+    """Compare PPO with SFT at the temperature at which ``equal`` is equal, over seeds.
+
+    See `benchmark.statistics.curve.gain_over_curve` for what is done where a curve makes trouble. Where one seed has
+    no answer, neither have the seeds together.
+    """
+    grid = sorted(map(float, sft[0].per_prompt[task]))
+    mine = [[per_prompt(one, task, metric) for metric in (quantity, equal)] for one in ppo]
+    curves = [
+        [np.array([per_prompt(one, task, metric, t) for t in grid]) for metric in (quantity, equal)] for one in sft
+    ]
+    # The same prompts in every seed: seeds and prompts are crossed.
+    kept = complete([values for pair in (*mine, *curves) for values in pair])
+    gains = [
+        gain_over_curve(own[0][kept], own[1][kept], curve[0][:, kept], curve[1][:, kept])
+        for own, curve in zip(mine, curves, strict=True)
+    ]
+    temperatures = tuple(_between(grid, gain) for gain in gains)
+    rows = [gain.values for gain in gains if gain is not None]
+    if len(rows) < len(gains):
+        return Held(role, quantity, equal, None, None, temperatures)
+    both = two_way_t(np.array(rows))
+    return Held(role, quantity, equal, both.estimate, both.interval, temperatures)
+
+
+def answers(found: Sequence[Held]) -> list[str]:
+    """Say in words what the intervals say, a line a role and quantity held equal."""
+    lines = []
+    for role, equal in dict.fromkeys((one.role, one.equal) for one in found):
+        parts = []
+        for one in found:
+            if (one.role, one.equal) == (role, equal):
+                what = f"SFT in {TITLES[one.quantity]}"
+                if one.estimate is None:
+                    parts.append(f"out of the range of {what}")
+                else:
+                    parts.append(f"{told(verdict(one.interval))} {what} ({spelled(one.estimate, one.interval)})")
+        lines.append(f"{NAMES[role]}, at equal {EQUAL[equal]}, PPO is {', '.join(parts)}")
+    return lines
+
+
+def _between(grid: Sequence[float], gain: CurveGain | None) -> float | None:
+    if gain is None:
+        return None
+    return (1 - gain.weight) * grid[gain.segment] + gain.weight * grid[gain.segment + 1]
+
+
+def _rows(found: Sequence[Held]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for one in found:
+        at = ", ".join("–" if t is None else f"{t:.2f}" for t in one.temperatures)
+        rows.append([one.role, EQUAL[one.equal], TITLES[one.quantity], spelled(one.estimate, one.interval), at])
+    return ["role", "held equal", "compared", "PPO − SFT", "SFT's temperature, by seed"], rows
+
+
+def _levels(sft: Sequence[Scores], ppo: Sequence[Scores], task: str) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name, scores, grid in (("SFT", sft, sorted(map(float, sft[0].per_prompt[task]))), ("PPO", ppo, [1.0])):
+        for temperature in grid:
+            means = [
+                over_seeds([per_prompt(one, task, metric, temperature) for one in scores])
+                for metric in (ENTROPY, *SHORT)
+            ]
+            rows.append(
+                [f"{name}, T = {temperature:g}", *(spelled(m.estimate, m.interval, signed=False) for m in means)]
+            )
+    return ["model", "entropy (nats a token)", *SHORT.values()], rows
+
+
+def _of_ladder(setting: Setting, seed: int, name: str) -> Run | None:
+    """Find a ladder's own run: of SFT over the suite's temperatures, of PPO at 1 and perhaps others."""
+    there = None if setting.quick else setting.world.run(seed, name)
+    suite = load_suite(setting.world.suite).sampling
+    sampling = there.manifest().identity.sampling if there else None
+    if sampling is None or suite is None:
+        return None
+    return there if set(suite.temperatures if name == "sft" else (1.0,)) <= set(sampling.temperatures) else None
+
+
+def _run(setting: Setting, cells: Sequence[Cell], seed: int, name: str) -> Run:
+    own = next((cell.run for cell in cells if cell.name == f"seed-{seed}/{name}"), None)
+    there = own or _of_ladder(setting, seed, name)
+    assert there is not None
+    return there
+
+
+def _scores(setting: Setting, cells: Sequence[Cell], seed: int, name: str) -> Scores:
+    return _run(setting, cells, seed, name).scores()

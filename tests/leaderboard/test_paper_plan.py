@@ -1,0 +1,85 @@
+"""Which runs the empty cells need: those that nothing answers, and each once."""
+
+import pytest
+from synthetic_scores import SUITES, swept
+
+from leaderboard.board import boards
+from leaderboard.paper_plan import NeededRun, OpenCell, open_cells
+from leaderboard.paper_tables import PaperColumn, PaperRow, PaperTable, paper_tables
+
+EAD = PaperColumn(key="ead", title="EAD", role="ood", metric="ead_per_input")
+RATE = PaperColumn(key="rate", title="win rate", role="ood", metric="win_rate")
+NLI = PaperColumn(key="nli", title="NLI", role="ood", metric="nli_per_input", paper_metric="nli_paper_table_per_input")
+OVER = PaperColumn(
+    key="over", title="over SFT", role="ood", metric="head_to_head", measured_by="gendiv judge --against"
+)
+STUDY = PaperColumn(key="study", title="EAD", role="ood", metric="ead_per_input", measured_by="gendiv study")
+ROWS = tuple(PaperRow(model="org/base", method=method) for method in ("sft", "ppo", "best-of-16", "reward-model"))
+
+
+def table(name, *columns, rows=ROWS):
+    return PaperTable(
+        name=name, kind="table", title="A table", place="Table", suite="toy", note="", columns=columns, rows=rows
+    )
+
+
+def row(method):
+    run = swept(f"m-{method}", n=12)
+    card = run.card.model_copy(update={"method": method, "base_model": "org/base"})
+    return run.model_copy(update={"card": card})
+
+
+def test_cells_of_several_tables_are_answered_by_one_run():
+    found = open_cells([table("table-1", EAD, RATE), table("table-2", EAD)], [])
+    assert [(run.method, run.suite, len(run.cells)) for run in found.runs] == [
+        (method, "toy", 3) for method in ("sft", "ppo", "best-of-16")
+    ]
+    assert [cell.table for cell in found.runs[0].cells] == ["table-1", "table-1", "table-2"]
+    assert {cell.row.method for cell in found.others} == {"reward-model"}
+
+
+def test_a_cell_that_a_row_answers_is_not_open():
+    found = open_cells([table("table-1", EAD, RATE)], boards([row("ppo")], SUITES))
+    assert [run.method for run in found.runs] == ["sft", "best-of-16"]
+
+
+def test_what_something_else_measures_needs_no_run_but_a_rate_over_sft_does():
+    found = open_cells([table("table-1", STUDY, OVER, rows=ROWS[1:2])], [])
+    [run] = found.runs
+    assert [cell.column.key for cell in run.cells] == ["over"]
+    assert [cell.column.key for cell in found.others] == ["study"]
+    assert (run.is_judged, run.is_judged_over_sft, run.has_nli) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("column", "flags"),
+    [
+        (EAD, (False, False, False)),
+        (RATE, (True, False, False)),
+        (NLI, (False, False, True)),
+        (OVER, (False, True, False)),
+    ],
+)
+def test_what_a_run_needs_is_what_its_cells_hold(column, flags):
+    cell = OpenCell("table-1", ROWS[1], column, column.metric, 1.0)
+    run = NeededRun("org/base", "ppo", "toy", (cell,))
+    assert (run.is_judged, run.is_judged_over_sft, run.has_nli) == flags
+
+
+def test_the_papers_protocol_asks_for_its_own_quantities():
+    ours, papers = (open_cells([table("table-1", NLI)], [], paper_protocol=own) for own in (False, True))
+    assert [(cell.metric, cell.temperature) for run in ours.runs for cell in run.cells] == [("nli_per_input", 1.0)] * 3
+    temperatures = {run.method: run.cells[0].temperature for run in papers.runs}
+    assert temperatures == {"sft": 1.0, "ppo": 1.0, "best-of-16": 0.7}
+    assert {cell.metric for run in papers.runs for cell in run.cells} == {"nli_paper_table_per_input"}
+
+
+@pytest.mark.parametrize(("method", "n"), [("best-of-16", 16), ("best-of-4", 4), ("ppo", 1), ("sft", 1)])
+def test_best_of_n_says_its_n(method, n):
+    assert NeededRun("m", method, "s", ()).n == n
+
+
+def test_of_the_papers_own_tables_every_run_is_of_a_way_that_a_card_declares():
+    found = open_cells(list(paper_tables().values()), [])
+    assert {run.method for run in found.runs} == {"sft", "ppo", "best-of-16"}
+    assert len({(run.model, run.suite, run.method) for run in found.runs}) == len(found.runs)

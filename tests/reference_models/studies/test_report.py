@@ -1,0 +1,63 @@
+"""What all reports share: verdicts, numbers and what is compared."""
+
+import numpy as np
+import pytest
+from synthetic_scores import swept
+
+from benchmark.errors import UserError
+from benchmark.statistics.intervals import Interval
+from benchmark.statistics.two_way import two_way_t
+from reference_models.studies.report import complete, made_on, over_seeds, per_prompt, spelled, tasks_of, told, verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "word", "text"),
+    [
+        (Interval(0.1, 0.2), "above", "above"),
+        (Interval(-0.2, -0.1), "below", "below"),
+        (Interval(-0.1, 0.2), "not told apart", "not told apart from"),
+        (Interval(0.0, 0.2), "not told apart", "not told apart from"),
+        (None, "not compared", "not compared with"),
+    ],
+)
+def test_a_verdict_says_whether_the_interval_excludes_nothing(interval, word, text):
+    assert verdict(interval) == word
+    assert told(verdict(interval)) == text
+
+
+def test_numbers_carry_their_interval_and_sign():
+    assert spelled(-0.0004, Interval(-0.1, 0.2)) == "+0.000 [-0.100, +0.200]"
+    assert spelled(0.5, None, signed=False) == "0.500"
+    assert spelled(None, None) == "out of range"
+
+
+def test_the_roles_come_in_one_order_and_the_suites_own_gate_is_meant():
+    scores = swept("a")
+    assert tasks_of(scores) == {"id": "toy_id", "ood": "toy_ood", "ood_hard": "toy_ood_hard"}
+    values = scores.per_prompt["toy_ood"]["1.0"]
+    assert per_prompt(scores, "toy_ood", "effective_per_input").tolist() == list(values["effective_per_input_oracle"])
+    with pytest.raises(UserError, match=r"no vendi on toy_ood at temperature 0\.3"):
+        per_prompt(scores, "toy_ood", "vendi", 0.3)
+
+
+def test_a_name_that_another_begins_with_is_still_its_own():
+    scores = swept("a")
+    values = scores.per_prompt["toy_ood"]["1.0"]
+    both = {"win_rate_lc": tuple(0.0 for _ in values["win_rate"]), **values}
+    longer = scores.model_copy(update={"per_prompt": {"toy_ood": {"1.0": both}}})
+    assert per_prompt(longer, "toy_ood", "win_rate").tolist() == list(values["win_rate"])
+
+
+def test_a_mean_over_seeds_is_of_the_prompts_that_all_have():
+    rows = [np.array([1.0, 2.0, np.nan]), np.array([2.0, 4.0, 9.0])]
+    assert complete(rows).tolist() == [True, True, False]
+    assert over_seeds(rows) == two_way_t(np.array([[1.0, 2.0], [2.0, 4.0]]))
+
+
+def test_each_machine_is_named_once():
+    record = {"hardware": {"machine": "x86_64", "cpus": 2, "gpu": None}, "python": "3.11", "packages": {"torch": "2"}}
+    gpu = {**record, "hardware": {"gpu": "NVIDIA H200"}}
+    assert made_on([record, gpu, record]) == [
+        "NVIDIA H200 (Python 3.11, torch 2)",
+        "x86_64, 2 CPUs (Python 3.11, torch 2)",
+    ]

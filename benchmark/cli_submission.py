@@ -150,6 +150,7 @@ def validate(
     if comment and (not since or fast):
         raise UserError("--comment needs --since, which tells what is new, and the full checks")
     made: dict[tuple[Path, str], bytes] = {}
+    unchecked: dict[str, list[str]] = {}
     with Bars() as bars:
         checked_one = bars.counter("checking")
         for folder, root in found:
@@ -163,6 +164,8 @@ def validate(
                     raise UserError(outcome.problem or "nothing came back")
                 if outcome.kept:
                     made[root, name] = outcome.kept
+                if outcome.unchecked:
+                    unchecked.setdefault(outcome.unchecked, []).append(name)
                 rows.append((name, outcome.tier, ", ".join(sorted({flag.code for flag in outcome.flags})) or "–"))
                 checked_one(len(rows), len(found))
             except UserError as error:
@@ -171,6 +174,8 @@ def validate(
     copied, unknown = _copies(made, board)
     rows = [(n, tier, f"{flags}, copy".removeprefix("–, ") if n in copied else flags) for n, tier, flags in rows]
     print_table(f"{len(found)} submissions", ("submission", "tier", "flags"), rows)
+    for what, names in unchecked.items():
+        print(f"not checked {what}: {', '.join(names)}")
     for name, flag in copied.items():
         print(f"flag: {name}: {flag.text}")
     if unknown:

@@ -97,7 +97,26 @@ def nearly_constant_share(slots: Sequence[Sequence[str]]) -> float:
     return float(np.mean((of_text > 0) & (common >= of_text / 2))) if len(of_text) else 0.0
 
 
-def above_references(found: Estimate, references: NDArray[np.float32], title: str) -> Flag | None:
+def references_apart(references: NDArray[np.float32]) -> float | None:
+    """Measure the Sentence-BERT diversity of the references of different prompts.
+
+    Parameters
+    ----------
+    references
+        Unit rows, one reference of each prompt.
+
+    Returns
+    -------
+    float or None
+        In [0, 1], higher is more diverse; None of less than two.
+    """
+    if len(references) < 2:
+        return None
+    [apart], _ = sentence_bert.across_input(references[None])
+    return float(apart)
+
+
+def above_references(found: Estimate, apart: float | None, title: str) -> Flag | None:
     """Flag outputs to one prompt that differ more than the references of different prompts do.
 
     No set of good answers to one question is as diverse as answers to many: such outputs are noise. What references
@@ -107,19 +126,16 @@ def above_references(found: Estimate, references: NDArray[np.float32], title: st
     ----------
     found
         Sentence-BERT diversity per input, not gated.
-    references
-        Unit rows, one reference of each prompt; with less than two there is no flag.
+    apart
+        What `references_apart` gives; None = no flag.
     title
         The task's.
     """
-    if len(references) < 2:
-        return None
-    [ceiling], _ = sentence_bert.across_input(references[None])
-    if not found.low > ceiling:
+    if apart is None or not found.low > apart:
         return None
     text = (
         f"{title}: outputs to one prompt are more diverse ({found.value:.2f}) than references of different prompts are "
-        f"({ceiling:.2f})"
+        f"({apart:.2f})"
     )
     return Flag(code="above_references", text=text)
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 from benchmark.errors import UserError
 from benchmark.judging.config import find_judge
-from benchmark.records import Cell, Identity, Manifest, Prompt, Sample, Sampling
+from benchmark.records import Cell, Identity, Manifest, Prompt, Sample, Sampling, TaskIdentity
 from benchmark.runs import Run
 from benchmark.sampling.grid import check_grid, spelled
-from benchmark.suites import HEADLINE_TEMPERATURE, Suite, load_prompts, load_suite, task_identities
+from benchmark.suites import (
+    HEADLINE_TEMPERATURE,
+    Suite,
+    frozen_identities,
+    has_frozen_prompts,
+    load_prompts,
+    load_suite,
+    task_identities,
+)
 
 
 class Opened(NamedTuple):
@@ -19,7 +28,8 @@ class Opened(NamedTuple):
     manifest: Manifest
     suite: Suite
     prompts: dict[str, list[Prompt]] | None
-    """Task → the prompts it answered; None for outputs made elsewhere, whose prompts are not ours to ship."""
+    """Task → the prompts it answered; None for outputs made elsewhere, whose prompts are not ours to ship, and where a
+    suite that freezes its prompts was opened without its data."""
 
     def samples(self, task: str) -> list[Sample]:
         """Read a task's samples, every cell once; outputs made elsewhere are one a prompt, at temperature 1."""
@@ -47,8 +57,12 @@ class Opened(NamedTuple):
         return [(str(number), HEADLINE_TEMPERATURE, 0) for number in range(asked)]
 
 
-def open_run(run: Run) -> Opened:
-    """Read a run's manifest and its suite; refuse a shard, and a run whose prompts are not this version's."""
+def open_run(run: Run, *, needs_prompts: bool = True) -> Opened:
+    """Read a run's manifest and its suite; refuse a shard, and a run whose prompts are not this version's.
+
+    With ``needs_prompts=False`` a run of a suite that freezes its prompts is opened without them where no data root is
+    set.
+    """
     manifest = run.manifest()
     suite = load_suite(manifest.identity.suite)
     if suite.imported:
@@ -60,11 +74,16 @@ def open_run(run: Run) -> Opened:
         )
     asked = {task.task: task.n_prompts for task in manifest.identity.tasks}
     # A run of the first few prompts is judged and scored on those; their hash is compared below.
-    prompts = {task: found[: asked.get(task)] for task, found in load_prompts(suite).items()}
+    if needs_prompts or not is_unseen(suite):
+        prompts = {task: found[: asked.get(task)] for task, found in load_prompts(suite).items()}
+    else:
+        prompts = None
     sampling = manifest.identity.sampling
     if sampling is None:
         raise UserError("identity.sampling is missing", where=run.manifest_path)
     expected = identity(suite, prompts, sampling)
+    if prompts is None:
+        expected = expected.model_copy(update={"tasks": _first_few(expected.tasks, manifest)})
     for part in sorted(set(Identity.model_fields) - {"judge", "judge_sha256"}):
         if getattr(expected, part) != getattr(manifest.identity, part):
             raise UserError(
@@ -86,11 +105,30 @@ def _check_prompt_sets(run: Run, manifest: Manifest, suite: Suite) -> None:
             )
 
 
-def identity(suite: Suite, prompts: dict[str, list[Prompt]], sampling: Sampling) -> Identity:
-    """Everything that must be equal for rows of this suite to be compared, by the suite's own judge."""
+def is_unseen(suite: Suite) -> bool:
+    """Whether a suite that is sampled here froze its prompts, and there is no data root to read them from."""
+    return has_frozen_prompts(suite) and not suite.imported and not os.environ.get("GENDIV_DATA")
+
+
+def _first_few(frozen: tuple[TaskIdentity, ...], manifest: Manifest) -> tuple[TaskIdentity, ...]:
+    """Take a run's own word for the hash of less prompts than its suite has: it is of texts that are not here."""
+    said = {task.task: task for task in manifest.identity.tasks}
+    return tuple(
+        task.model_copy(update={"n_prompts": own.n_prompts, "prompts_sha256": own.prompts_sha256})
+        if (own := said.get(task.task)) and own.n_prompts < task.n_prompts
+        else task
+        for task in frozen
+    )
+
+
+def identity(suite: Suite, prompts: dict[str, list[Prompt]] | None, sampling: Sampling) -> Identity:
+    """Everything that must be equal for rows of this suite to be compared, by the suite's own judge.
+
+    Without ``prompts`` by those that it is frozen with.
+    """
     return Identity(
         suite=suite.id,
-        tasks=task_identities(suite, prompts),
+        tasks=frozen_identities(suite) if prompts is None else task_identities(suite, prompts),
         sampling=sampling,
         judge=suite.judge,
         judge_sha256=find_judge(suite.judge).sha256 if suite.judge else None,

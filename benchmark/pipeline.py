@@ -22,7 +22,7 @@ from benchmark.runs import Run, write_atomically
 from benchmark.sampling.grid import Shard
 from benchmark.sampling.processes import Processes, launched
 from benchmark.sampling.sampler import Job, sample_runs
-from benchmark.suites import Suite, load_prompts, load_suite
+from benchmark.suites import Suite, has_frozen_prompts, load_prompts, load_suite
 from benchmark.task_by_task import TaskByTask
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def score(
     from benchmark.metrics.own import own_metrics
     from benchmark.nli_scoring import load_classifier
 
-    opened = open_run(run)
+    opened = open_run(run, needs_prompts=False)
     suite = opened.suite
     # One task at a time is in memory: a submission's validation has little of it.
     shown: set[str] = set()
@@ -269,7 +269,7 @@ def score(
         samples,
         found.verdicts,
         encoder,
-        opened.prompts,
+        None if has_frozen_prompts(suite) else opened.prompts,
         inputs,
         gates=more,
         gate_verdicts={name: scores.verdicts for name, scores in others.items()},

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from benchmark.errors import UserError
-from benchmark.flags import above_references, facts_of, flags_of
+from benchmark.flags import above_references, facts_of, flags_of, references_apart
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.compression import compressor
 from benchmark.metrics.nli import Classifier, Form
@@ -31,7 +31,7 @@ from benchmark.statistics.intervals import (
     welch,
 )
 from benchmark.statistics.win_rate import win_rates
-from benchmark.suites import HEADLINE_TEMPERATURE, Gate, Suite
+from benchmark.suites import HEADLINE_TEMPERATURE, Gate, Suite, SuiteTask
 
 BOOTSTRAP_SEED = 20231010
 
@@ -94,7 +94,7 @@ def score(
     encoder
         The suite's sentence encoder; None leaves out what is made of embeddings.
     prompts
-        Task → prompts, for the text gate's copy test; None where they are not ours to ship.
+        Task → prompts, for the text gate's copy test; None where they are not ours to ship, or frozen with the suite.
     inputs_sha256
         File → hash of what was read, to be kept with the scores.
     gates
@@ -157,7 +157,7 @@ def score(
             ]
         gaps = next((found.pairs - found.judged for found in reports if found.task == entry.task), 0)
         if judge and not any(len(column.present) for column in part if column.metric == "win_rate"):
-            if not gaps and (prompts is None or any(prompt.references for prompt in prompts[entry.task])):
+            if not gaps and _has_references(entry, prompts):
                 raise UserError(f"run {manifest.name}: task {entry.task} has no verdict; run `gendiv judge` first")
             why = "no verdict" if gaps else "no references here to be compared with"
             absent["win_rate"] = f"{entry.title}: {why}"
@@ -177,7 +177,7 @@ def score(
     if classifier:
         found += nli_columns(outputs, classifier, forms=get_args(Form))
     estimates = (*estimates_of(found, suite.role_of), *_gaps(found, suite))
-    if encoder and prompts:
+    if encoder:
         flags += _above_references(estimates, suite, prompts, encoder)
     return Scores(
         name=manifest.name,
@@ -213,21 +213,38 @@ def _of(task: str, verdicts: Mapping[str, Sequence[Verdict]]) -> Sequence[Verdic
     return verdicts[task]
 
 
+def _has_references(entry: SuiteTask, prompts: Mapping[str, Sequence[Prompt]] | None) -> bool:
+    if prompts is None:
+        return entry.prompts is None or entry.prompts.references
+    return any(prompt.references for prompt in prompts[entry.task])
+
+
 def _above_references(
-    estimates: Sequence[Estimate], suite: Suite, prompts: Mapping[str, Sequence[Prompt]], encoder: TextEncoder
+    estimates: Sequence[Estimate],
+    suite: Suite,
+    prompts: Mapping[str, Sequence[Prompt]] | None,
+    encoder: TextEncoder,
 ) -> list[Flag]:
     flags = []
+    frozen = {entry.task: entry.prompts for entry in suite.tasks}
     for found in estimates:
         if (found.metric, found.temperature) != ("sbert_per_input", HEADLINE_TEMPERATURE):
             continue
-        references = [prompt.references[0] for prompt in prompts[found.task] if prompt.references]
+        known = frozen[found.task]
+        apart = _apart(prompts[found.task], encoder) if prompts else known.references_apart if known else None
         title = next(entry.title for entry in suite.tasks if entry.task == found.task)
-        texts = sorted(set(references))
-        place = {text: number for number, text in enumerate(texts)}
-        rows = encoder.encode(texts)[[place[reference] for reference in references]] if len(references) > 1 else None
-        if rows is not None and (flag := above_references(found, rows, title)):
+        if flag := above_references(found, apart, title):
             flags.append(flag)
     return flags
+
+
+def _apart(prompts: Sequence[Prompt], encoder: TextEncoder) -> float | None:
+    references = [prompt.references[0] for prompt in prompts if prompt.references]
+    if len(references) < 2:
+        return None
+    texts = sorted(set(references))
+    place = {text: number for number, text in enumerate(texts)}
+    return references_apart(encoder.encode(texts)[[place[text] for text in references]])
 
 
 def _about(encoder: TextEncoder, texts: Sequence[str]) -> dict[str, JsonValue]:

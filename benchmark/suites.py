@@ -36,6 +36,12 @@ class PromptSet(Record):
     n: Annotated[int, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """See `benchmark.records.prompts_sha256`."""
+    data: str | None = None
+    """See `benchmark.records.TaskIdentity.data`; None also where a suite has no prompts here."""
+    references: bool = True
+    """Whether every prompt has a reference; False = none has."""
+    references_apart: float | None = None
+    """Sentence-BERT diversity of the references of different prompts: see `benchmark.flags.above_references`."""
 
 
 class SuiteTask(Record):
@@ -45,7 +51,8 @@ class SuiteTask(Record):
     role: Role
     title: str
     prompts: PromptSet | None = None
-    """Frozen with a suite that has no texts; None where the prompts, or a run's samples, tell it."""
+    """Frozen with a suite that has no texts, or whose documents not everybody has; None where the prompts, or a run's
+    samples, tell it."""
 
 
 class Axis(Record):
@@ -203,7 +210,46 @@ def load_prompts(suite: Suite) -> dict[str, list[Prompt]]:
     """
     if suite.imported:
         raise UserError(f"suite {suite.id} holds outputs made elsewhere and cannot be sampled; see `gendiv import`")
-    return {entry.task: _prompts_of(entry.task, load_task(entry.task)) for entry in suite.tasks}
+    if has_frozen_prompts(suite) and not os.environ.get("GENDIV_DATA"):
+        raise UserError(
+            f"suite {suite.id} is of stand-ins that no hub has: make them with `gendiv data adopt`, and give the "
+            "folder with --data-root or GENDIV_DATA"
+        )
+    prompts = {entry.task: _prompts_of(entry.task, load_task(entry.task)) for entry in suite.tasks}
+    for entry in suite.tasks:
+        found = PromptSet(n=len(prompts[entry.task]), sha256=prompts_sha256(prompts[entry.task]))
+        if entry.prompts and (found.n, found.sha256) != (entry.prompts.n, entry.prompts.sha256):
+            raise UserError(
+                f"task {entry.task}: the data here give {found.n} prompts of hash {found.sha256[:12]}…, and suite "
+                f"{suite.id} has {entry.prompts.n} of hash {entry.prompts.sha256[:12]}…, from {entry.prompts.data}; "
+                "give that with --data-root or GENDIV_DATA"
+            )
+    return prompts
+
+
+def has_frozen_prompts(suite: Suite) -> bool:
+    """Whether a suite itself says which prompts each of its tasks asks, so that no data is needed to know.
+
+    Its rows are scored from texts and verdicts alone, with and without the data: no output is compared with its prompt.
+    """
+    return all(entry.prompts for entry in suite.tasks)
+
+
+def frozen_identities(suite: Suite) -> tuple[TaskIdentity, ...]:
+    """Identity of every task of a suite by the prompts that it, or another suite of the same task, is frozen with."""
+    frozen = {task.task: task.prompts for other in load_suites().values() for task in other.tasks if task.prompts}
+    frozen |= {task.task: task.prompts for task in suite.tasks if task.prompts}
+    return tuple(
+        TaskIdentity(
+            task=entry.task,
+            role=entry.role,
+            version=str(suite.version),
+            n_prompts=frozen[entry.task].n,
+            prompts_sha256=frozen[entry.task].sha256,
+            data=frozen[entry.task].data,
+        )
+        for entry in suite.tasks
+    )
 
 
 def task_identities(suite: Suite, prompts: dict[str, list[Prompt]]) -> tuple[TaskIdentity, ...]:

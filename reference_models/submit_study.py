@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +44,13 @@ def main() -> None:
     parser.add_argument("--submissions", type=Path, required=True, help="the folder of all submissions")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these; default: all that are done")
     options = parser.parse_args()
+    told(submit_study(options.study, options.submissions, options.seeds))
+
+
+def told(submitted: Iterable[Submitted]) -> None:
+    """Print every row and its size."""
     size = 0
-    for found in submit_study(options.study, options.submissions, options.seeds):
+    for found in submitted:
         bytes_ = sum(path.stat().st_size for path in found.folder.rglob("*") if path.is_file())
         size += bytes_
         print(f"{'packed' if found.is_new else 'there'}: {found.folder}, {bytes_:,} bytes")
@@ -82,13 +87,13 @@ def submit_study(study: Path, root: Path, seeds: Sequence[int] | None = None) ->
         for rung in RUNGS:
             run, model = Run(folder / "runs" / rung.name), f"{ORGANISATION}/pocket-{rung.name}-seed-{seed}"
             card = _card(rung.name, rung.method, seed, None if rung.method in UNREWARDED else optimised_for)
-            submitted.append(_submit(run, model, root, card))
+            submitted.append(submit(run, model, root, card))
     for name in CONTROLS:
         runs = [Run(folder / "runs" / name) for folder in folders.values()]
         first, *others = [run.scores().inputs_sha256 for run in runs]
         if any(other != first for other in others):
             raise UserError(f"control {name} is not the same in all seeds; it should depend on none", where=study)
-        submitted.append(_submit(runs[0], f"{ORGANISATION}/{name}", root, ModelCard(licence=LICENCE)))
+        submitted.append(submit(runs[0], f"{ORGANISATION}/{name}", root, ModelCard(licence=LICENCE)))
     return submitted
 
 
@@ -127,7 +132,14 @@ def _card(name: str, method: str, seed: int, reward_model: str | None) -> ModelC
     )
 
 
-def _submit(run: Run, model: str, root: Path, card: ModelCard) -> Submitted:
+def submit(run: Run, model: str, root: Path, card: ModelCard) -> Submitted:
+    """Pack a scored run, unless it is there.
+
+    Raises
+    ------
+    UserError
+        If it is not scored, or another run stands in its place.
+    """
     manifest, scores = run.manifest(), run.scores()
     place = root / model.replace("/", "__") / revision_of(manifest.model) / manifest.identity.suite
     if not place.exists():

@@ -98,12 +98,18 @@ class RewardModelConfig(_Judge):
     """Checkpoint folder or hub id; None = the user names it (``--model``)."""
     revision: Name | None = None
     weights_sha256: str | None = None
-    """Filled in when the model is loaded: a folder's name says nothing of what is in it."""
+    """Filled in when the model is loaded: a folder's name says nothing of what is in it. A file that names these and no
+    model is of one judge, wherever its checkpoint lies."""
     input: Literal["text", "chat"]
     """What is put before an answer: the prompt as a base model reads it, or the conversation in its chat template."""
     preference: Literal["winner", "bradley_terry"]
     """``winner``: 1, 1/2 or 0, whichever scores higher; ``bradley_terry``: the sigmoid of the difference of scores
     before normalisation."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its weights are all that it is known by."""
+        return self.model is None and self.weights_sha256 is not None
 
 
 class ChatConfig(_Judge):
@@ -255,7 +261,7 @@ def find_judge(name: str, *, model: str | None = None, orders: Orders | None = N
     name
         A judge's name, or the path of a file that ends in ``.yaml``.
     model
-        Instead of the model that the file names.
+        Instead of the model that the file names. Of a judge that is known by its weights it only says where they lie.
     orders
         Instead of the file's order policy.
 
@@ -275,7 +281,9 @@ def find_judge(name: str, *, model: str | None = None, orders: Orders | None = N
             raise UserError(f"no judge {name!r}; there are: {', '.join(configs)}, or give a .yaml file")
         config = configs[name]
     changes: dict[str, Any] = {}
-    if model is not None:
+    if isinstance(config, RewardModelConfig) and config.is_pinned:
+        pass
+    elif model is not None:
         if isinstance(config, OracleConfig | FunctionConfig):
             raise UserError(f"judge {config.judge} has no model; leave --model out")
         changes["model"] = model

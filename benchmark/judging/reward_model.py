@@ -39,7 +39,9 @@ class RewardModelJudge:
     Parameters
     ----------
     config
-        With a model. A hub id is loaded at ``revision``; a ``weights_sha256`` must be that of the folder.
+        A hub id is loaded at ``revision``; a ``weights_sha256`` must be that of the folder.
+    found_at
+        Where the checkpoint is, of a judge that names its weights and no model.
     device
         Where to compute; None = a GPU where there is one.
     batch_size
@@ -49,6 +51,7 @@ class RewardModelJudge:
     ----------
     config
         With the model's name without a path, and what identifies its weights: the folder's hash or the hub's commit.
+        Of a judge that is known by its weights alone, as it was given.
 
     Raises
     ------
@@ -57,18 +60,26 @@ class RewardModelJudge:
         has other weights than the configuration says.
     """
 
-    def __init__(self, config: RewardModelConfig, *, device: str | None = None, batch_size: int = 64) -> None:
-        if config.model is None:
+    def __init__(
+        self,
+        config: RewardModelConfig,
+        *,
+        found_at: str | None = None,
+        device: str | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        place = config.model or found_at
+        if place is None:
             raise UserError(f"judge {config.judge} names no model; give --model")
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} texts is none: give a batch size of 1 or more")
-        self.model, self.tokenizer = reward_model.load(_source(config.model, config.revision), device)
-        self.config = _identified(config, locate(config.model, config.revision or "main"))
+        self.model, self.tokenizer = reward_model.load(_source(place, config.revision), device)
+        self.config = _identified(config, locate(place, config.revision or "main"))
         self.computed_in = reward_model.compute_exactly(self.model)
         exact = self.model.dtype == torch.float64
         self.batch_size = batch_size if exact or self.model.device.type != "cpu" else 1
         if config.input == "chat" and not self.tokenizer.chat_template:
-            raise UserError(f"{self.config.model}: the tokenizer has no chat template; use `input: text`, or add one")
+            raise UserError(f"{place}: the tokenizer has no chat template; use `input: text`, or add one")
 
     def judge(self, pairs: Sequence[Pair], write: Write) -> None:
         """Score each text once and compare; a pair with a text too long for the model fails, and the others go on."""
@@ -108,8 +119,8 @@ class RewardModelJudge:
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     raise UserError(
-                        f"{self.config.model}: the GPU's memory has no room for one text of {len(batch[0])} tokens; "
-                        "take another --device"
+                        f"judge {self.config.judge}: the GPU's memory has no room for one text of {len(batch[0])} "
+                        "tokens; take another --device"
                     ) from None
             # Outside of the handler, whose traceback holds on to the tensors.
             self.batch_size = len(batch) // 2
@@ -183,5 +194,7 @@ def _identified(config: RewardModelConfig, located: Located) -> RewardModelConfi
         )
     if located.weights_sha256 is None and located.revision is None:
         raise UserError(f"judge {config.judge}: the commit of {located.id} is not known; give a folder, or a revision")
+    if config.is_pinned:
+        return config
     found = {"model": located.id, "revision": located.revision, "weights_sha256": located.weights_sha256}
     return config.model_copy(update=found)

@@ -22,7 +22,7 @@ from benchmark.judging.config import (
 from benchmark.judging.judge import Judge, Pair, check_verdicts, judge_pairs, load_judge, pairs_of
 from benchmark.judging.report import JudgeReport, report
 from benchmark.opened import Opened, open_run
-from benchmark.records import Cell, Manifest, Sample, Verdict, sha256_of
+from benchmark.records import Cell, Manifest, Prompt, Sample, Verdict, sha256_of
 from benchmark.runs import Run, read_verdicts, write_record
 from benchmark.task_by_task import TaskByTask
 
@@ -45,6 +45,10 @@ class JudgeOptions:
     """US dollars that this command may spend."""
     device: str | None = None
     batch_size: int = 64
+
+
+MOST_REFERENCE = 100_000
+"""Characters of a reference that is not here; a verdict that tells of more is refused."""
 
 
 class Question(NamedTuple):
@@ -99,25 +103,32 @@ def load(config: JudgeConfig, options: JudgeOptions) -> Judge:
     elif options.base_url or options.max_cost is not None:
         raise UserError(f"judge {config.judge} is no server's; leave --base-url and --max-cost out")
     if isinstance(config, RewardModelConfig):
-        given = {"device": options.device, "batch_size": options.batch_size}
+        given = {"device": options.device, "batch_size": options.batch_size, "found_at": options.model}
     return load_judge(config, **given)
 
 
 def questions(opened: Opened, config: JudgeConfig, against: Opened | None = None) -> list[Question]:
-    """Lay out what a judge is asked about a run, task by task; tasks without anything to compare with are left out."""
-    assert opened.prompts is not None
+    """Lay out what a judge is asked about a run, task by task; tasks without anything to compare with are left out.
+
+    Of a run that was opened without its prompts it is what the judge has said that tells what it was asked.
+    """
     found = []
     for task in [entry.task for entry in opened.suite.tasks] if against else _comparable(opened):
         others = against.samples(task) if against else None
-        pairs = pairs_of(config, opened.prompts[task], opened.samples(task), others)
         log = opened.run.verdicts_path(task, config.judge, opponent_name(against.manifest) if against else None)
+        if opened.prompts is None:
+            asked = Question(task, {}, log)
+            pairs = _unseen_pairs(config, opened.samples(task), asked.verdicts(), where=log)
+        else:
+            pairs = pairs_of(config, opened.prompts[task], opened.samples(task), others)
         found.append(Question(task, pairs, log))
     return found
 
 
 def _comparable(opened: Opened) -> list[str]:
     """Name the tasks whose prompts have references; there must be one."""
-    assert opened.prompts is not None
+    if opened.prompts is None:
+        return [entry.task for entry in opened.suite.tasks if entry.prompts and entry.prompts.references]
     found = [
         entry.task for entry in opened.suite.tasks if any(prompt.references for prompt in opened.prompts[entry.task])
     ]
@@ -247,7 +258,7 @@ def judged_by_task(
     ``samples`` gives those of a task. A task's verdicts are checked when they are read, and its report is there then.
     """
     run = opened.run
-    if opened.prompts is None:
+    if opened.suite.imported:
         return _imported(opened, name)
     there = run.judges()
     name = name or opened.suite.judge
@@ -266,13 +277,17 @@ def judged_by_task(
             f"is not judge {name} as it is here; move it and its verdicts away to judge again",
             where=run.judge_path(name),
         )
-    assert opened.prompts is not None
-    prompts, reports = opened.prompts, list[JudgeReport]()
+    reports = list[JudgeReport]()
 
     def read(task: str) -> list[Verdict]:
-        question = Question(task, pairs_of(config, prompts[task], samples(task)), run.verdicts_path(task, config.judge))
+        question = Question(task, {}, run.verdicts_path(task, config.judge))
         log = question.verdicts() if allow_missing else read_verdicts(question.log, question.task)
-        check_verdicts(log, question.pairs, where=question.log, keys=_keys(question.pairs), complete=not allow_missing)
+        if opened.prompts is None:
+            question = question._replace(pairs=_unseen_pairs(config, samples(task), log, where=question.log))
+        else:
+            question = question._replace(pairs=pairs_of(config, opened.prompts[task], samples(task)))
+        keys = None if opened.prompts is None else _keys(question.pairs)
+        check_verdicts(log, question.pairs, where=question.log, keys=keys, complete=not allow_missing)
         check_preferences(config, question.pairs, log, where=question.log)
         found = report(config, question.task, question.pairs, log)
         if found.judged < found.pairs and not allow_missing:
@@ -302,6 +317,26 @@ def _imported(opened: Opened, name: str | None) -> Judged:
         verdicts[entry.task] = run.verdicts(entry.task, identity.judge)
         check_verdicts(verdicts[entry.task], opened.cells(entry.task), where=logs[-1])
     return Judged(identity.judge, identity.judge_sha256, verdicts, [], logs)
+
+
+def _unseen_pairs(config: JudgeConfig, samples: list[Sample], log: list[Verdict], *, where: Path) -> dict[Cell, Pair]:
+    """Pair samples with references that are not here: the verdicts tell their length, and it is one for each prompt.
+
+    A text of that length and of its reference's very score is taken for the reference.
+    """
+    if not isinstance(config, RewardModelConfig):
+        raise UserError(
+            f"verdicts of {config.judge} cannot be checked without the suite's prompts; set GENDIV_DATA", where=where
+        )
+    lengths = {verdict.doc_id: min(verdict.reference_length, MOST_REFERENCE) for verdict in log}
+    tied = {v.cell for v in log if v.score is not None and v.score == v.reference_score}
+    pairs = {}
+    for sample in config.selected(samples):
+        prompt = Prompt(task=sample.task, doc_id=sample.doc_id, text="", references=(), doc={})
+        length = lengths.get(sample.doc_id, 0)
+        said = sample.cell in tied and len(sample.text) == length
+        pairs[sample.cell] = Pair(prompt, sample, reference=sample.text if said else "?" * length, key="")
+    return pairs
 
 
 def _keys(pairs: dict[Cell, Pair]) -> dict[Cell, str]:

@@ -31,7 +31,7 @@ class ControlSampler:
     Raises
     ------
     UserError
-        If there is no such control, or a task has nothing to make it of.
+        If there is no such control, or no task has anything to make it of.
     """
 
     batch_size = 4096
@@ -81,11 +81,12 @@ class ControlSampler:
 
 
 def _references(prompts: dict[str, list[Prompt]]) -> dict[str, list[Prompt]]:
-    """Keep the prompts that have references: of every task one at least."""
+    """Keep the prompts that have references; a task without any has those of all other tasks."""
     having = {task: [prompt for prompt in asked if prompt.references] for task, asked in prompts.items()}
-    if bare := next((task for task, asked in having.items() if not asked), None):
-        raise UserError(f"task {bare} has no references, and this control is made of them; leave it out on this suite")
-    return having
+    everywhere = [prompt for asked in having.values() for prompt in asked]
+    if not everywhere:
+        raise UserError("no prompt has a reference here, and this control is made of them; leave it out on this suite")
+    return {task: asked or everywhere for task, asked in having.items()}
 
 
 def _random_words(_: Suite, prompts: dict[str, list[Prompt]]) -> Write:

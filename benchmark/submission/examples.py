@@ -94,14 +94,15 @@ def pick(run: Run, judge: str | None) -> tuple[Example, ...]:
     UserError
         If the run cannot be opened, or a log of it cannot be read.
     """
-    opened = open_run(run)
-    if opened.prompts is None:
+    opened = open_run(run, needs_prompts=False)
+    if opened.suite.imported:
         return ()
+    asked = opened.prompts or {}
     made_here = {task.task for task in opened.manifest.identity.tasks if task.data is None}
     ours = {
         (prompt.task, prompt.doc_id): prompt
         for task in made_here
-        for prompt in sorted(opened.prompts[task], key=lambda prompt: _lot(prompt.task, prompt.doc_id))[:PROMPTS]
+        for prompt in sorted(asked[task], key=lambda prompt: _lot(prompt.task, prompt.doc_id))[:PROMPTS]
     }
     return _pick(
         opened.suite, {entry.task: opened.samples(entry.task) for entry in opened.suite.tasks}, run, judge, ours

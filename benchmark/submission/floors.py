@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.errors import UserError
-from benchmark.opened import Opened
+from benchmark.opened import Opened, is_unseen
 from benchmark.records import Flag, Manifest, Sample
 from benchmark.sampling.controls import CONTROLS, ControlSampler
 from benchmark.sampling.sampler import Request
@@ -19,6 +19,11 @@ from benchmark.submission.suited import prompts_of
 from benchmark.suites import load_suite
 
 _CONTROL = "control:"
+UNSEEN = (
+    "without the suite's prompts (GENDIV_DATA): whether verdicts are on its prompts and references, a model's outputs "
+    "are references, and a control's are what it says"
+)
+"""What cannot be checked of a run whose suite freezes its prompts, where these are not here."""
 MOST_REFERENCES = 0.5
 """Share of a task's outputs that may be its references, word for word; models of the pocket ladder have 0.005."""
 
@@ -84,12 +89,12 @@ class SaidBefore:
     Parameters
     ----------
     manifest
-        The run's; of anything but a model nothing is counted.
+        The run's; of anything but a model nothing is counted, nor where the suite's prompts are not here.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         suite = load_suite(manifest.identity.suite)
-        counted = manifest.kind == "model" and not suite.imported
+        counted = manifest.kind == "model" and not suite.imported and not is_unseen(suite)
         self._titles = {entry.task: entry.title for entry in suite.tasks}
         prompts = prompts_of(suite.id) if counted else {}
         self._asked = {task: {prompt.doc_id: prompt for prompt in found} for task, found in prompts.items()}

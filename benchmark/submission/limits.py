@@ -69,6 +69,8 @@ class Outcome(NamedTuple):
     seconds: float
     peak: int | None
     """Most bytes that were resident; None where the process was ended, or the system does not tell."""
+    unchecked: str | None = None
+    """See `benchmark.submission.validate.Checked`."""
 
 
 def validate_fast(folder: Path, root: Path, limits: Limits = FAST, published: Path | None = None) -> Outcome:
@@ -138,7 +140,8 @@ def validate_within(folder: Path, root: Path, limits: Limits, *, fast: bool, pub
             scores = Scores.model_validate_json(kept.read_bytes()) if kept.exists() else None
             flags = tuple(Flag.model_validate(flag) for flag in said["flags"])
             row = (left / "row").read_bytes() if (left / "row").exists() else None
-            return Outcome(folder, said["problem"], said["tier"], scores, flags, row, seconds, said["peak"])
+            problem, tier, peak, unchecked = (said[name] for name in ("problem", "tier", "peak", "unchecked"))
+            return Outcome(folder, problem, tier, scores, flags, row, seconds, peak, unchecked)
         tail = (left / "errors").read_text(encoding="utf-8", errors="replace")[-4000:]
         if code in (None, -signal.SIGXCPU):
             what = f"{limits.seconds:g} s"
@@ -246,13 +249,13 @@ def _main(folder: str, root: str, place: str, how: str) -> int:
     from benchmark.submission.unpack import read_submission
     from benchmark.submission.validate import validate
 
-    problem = tier = None
+    problem = tier = unchecked = None
     flags: list[dict[str, str]] = []
     try:
         if why := too_large(read_submission(Path(folder), Path(root)), Limits(memory, seconds)):
             raise UserError(why, where=folder)
         found = validate(Path(folder), Path(root), fast=fast, published=Path(published) if published else None)
-        tier = found.tier
+        tier, unchecked = found.tier, found.unchecked
         flags = [flag.model_dump(mode="json") for flag in (*found.scores.flags, *found.flags)]
         (Path(place) / "scores.json").write_text(found.scores.model_dump_json(), encoding="utf-8")
         if not fast:
@@ -268,7 +271,7 @@ def _main(folder: str, root: str, place: str, how: str) -> int:
             return _NO_MEMORY
         traceback.print_exc()
         return 1
-    said = {"problem": problem, "tier": tier, "flags": flags, "peak": _status("VmHWM")}
+    said = {"problem": problem, "tier": tier, "flags": flags, "unchecked": unchecked, "peak": _status("VmHWM")}
     (Path(place) / "outcome.json").write_text(json.dumps(said), encoding="utf-8")
     return 0
 

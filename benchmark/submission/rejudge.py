@@ -317,7 +317,9 @@ def _could(submission: Submission, folder: Path, published: Path | None, ours: J
             _check_ours(ours, kept, folder)
         if kept is None:
             raise UserError(f"has no configuration of its judge {name}", where=folder)
-        parts = {question.task: question for question in questions(open_run(run), kept)}
+        # To be asked again takes the prompts, and to be compared with what was asked does not.
+        opened = open_run(run, needs_prompts=ours is not None)
+        parts = {question.task: question for question in questions(opened, kept)}
         told = {
             task: {v.cell: v.preference for v in question.verdicts() if v.preference is not None}
             for task, question in parts.items()

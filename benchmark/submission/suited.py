@@ -13,8 +13,8 @@ from benchmark.errors import UserError
 from benchmark.importers.alpaca_eval import SUITES, judge_sha256
 from benchmark.judging.config import find_judge
 from benchmark.opened import identity
-from benchmark.records import Identity, Prompt, TaskIdentity
-from benchmark.suites import Suite, load_prompts, load_suite, load_suites
+from benchmark.records import Identity, Prompt
+from benchmark.suites import frozen_identities, has_frozen_prompts, load_prompts, load_suite
 
 TRIAL = "GENDIV_TRIAL"
 """Where it is set in the environment, runs of fewer prompts and samples, and of other judges, are let through: for
@@ -73,8 +73,9 @@ def refuse_strangers(found: Identity, where: Path) -> None:
 def suites_own(suite: str) -> Identity:
     """Identity that every published row of a suite has, seed and temperatures aside.
 
-    Of a suite that is sampled here it is made of its prompts and its sampling; of an imported one of the prompts that
-    it, or the suite of the same task without texts, is frozen with. A suite that names no judge of its own has rows of
+    Of a suite that is sampled here it is made of its prompts and its sampling, of one that freezes its prompts without
+    any data; of an imported one of the prompts that it, or the suite of the same task without texts, is frozen with. A
+    suite that names no judge of its own has rows of
     its `published_judge`.
     """
     return _suites_own(suite, os.environ.get("GENDIV_DATA"))
@@ -86,13 +87,13 @@ def _suites_own(name: str, data_root: str | None) -> Identity:  # noqa: ARG001
     if suite.sampling is None or suite.imported:
         return Identity(
             suite=suite.id,
-            tasks=_frozen_tasks(suite),
+            tasks=frozen_identities(suite),
             sampling=None,
             judge=suite.judge,
             judge_sha256=judge_sha256(suite.judge) if suite.judge in SUITES else None,
             encoder=suite.encoder,
         )
-    own = identity(suite, prompts_of(suite.id), suite.sampling)
+    own = identity(suite, None if has_frozen_prompts(suite) else prompts_of(suite.id), suite.sampling)
     if suite.published_judge is None:
         return own
     judge = find_judge(suite.published_judge)
@@ -107,18 +108,3 @@ def prompts_of(suite: str) -> dict[str, list[Prompt]]:
 @functools.lru_cache(maxsize=4)
 def _prompts_of(suite: str, data_root: str | None) -> dict[str, list[Prompt]]:  # noqa: ARG001
     return load_prompts(load_suite(suite))
-
-
-def _frozen_tasks(suite: Suite) -> tuple[TaskIdentity, ...]:
-    frozen = {task.task: task.prompts for other in load_suites().values() for task in other.tasks if task.prompts}
-    frozen |= {task.task: task.prompts for task in suite.tasks if task.prompts}
-    return tuple(
-        TaskIdentity(
-            task=entry.task,
-            role=entry.role,
-            version=str(suite.version),
-            n_prompts=frozen[entry.task].n,
-            prompts_sha256=frozen[entry.task].sha256,
-        )
-        for entry in suite.tasks
-    )

@@ -13,13 +13,13 @@ from benchmark.judging.config import OracleConfig, read_kept
 from benchmark.judging.judge import load_judge
 from benchmark.judging.runs import Progress, questions
 from benchmark.metrics.catalog import OWN
-from benchmark.opened import open_run
+from benchmark.opened import is_unseen, open_run
 from benchmark.records import Estimate, Flag, Sample, Scores, Verdict
 from benchmark.runs import Run
 from benchmark.submission.anomalies import Look
 from benchmark.submission.events import FILE as EVENTS
 from benchmark.submission.examples import Example, pick
-from benchmark.submission.floors import SaidBefore, check_kind, drawn_again
+from benchmark.submission.floors import UNSEEN, SaidBefore, check_kind, drawn_again
 from benchmark.submission.history import NOTES, SCHEMA
 from benchmark.submission.owners import OWNERS, check_case
 from benchmark.submission.record import FILE, Submission
@@ -57,6 +57,8 @@ class Checked(NamedTuple):
     """See `benchmark.submission.anomalies`."""
     examples: tuple[Example, ...]
     """See `benchmark.submission.examples`; none where only the fast checks were made."""
+    unchecked: str | None = None
+    """What could not be checked, as the suite's prompts are not here; None where nothing was left out."""
 
 
 def find(path: Path) -> list[tuple[Path, Path]]:
@@ -140,7 +142,7 @@ def validate(
             )
         refuse_strangers(scores.identity, folder)
         if not fast:
-            drawn_again(open_run(run), folder)
+            drawn_again(open_run(run, needs_prompts=False), folder)
         plane = [axis.metric for axis in (suite.plane.x, suite.plane.y, suite.plane.y2) if axis]
         check_claims(submission.claims, scores.estimates, fast=fast, where=folder, needed=plane)
         tier: Tier = "self-reported" if fast else "arithmetic checked"
@@ -149,7 +151,9 @@ def validate(
         elif not fast and submission.claimed_judge and judged_again(run, submission.claimed_judge, folder):
             tier = "re-judged"
         examples = () if fast else pick(run, submission.claimed_judge)
-    return Checked(folder, submission, scores, tier, (*look.flags, *said_before.flags), look.fingerprint, examples)
+    flags = (*look.flags, *said_before.flags)
+    unchecked = UNSEEN if is_unseen(suite) else None
+    return Checked(folder, submission, scores, tier, flags, look.fingerprint, examples, unchecked)
 
 
 def check_claims(

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.flags import MOST_NEARLY_CONSTANT, above_references, judge_is_reward, nearly_constant_share
+from benchmark.flags import (
+    MOST_NEARLY_CONSTANT,
+    above_references,
+    judge_is_reward,
+    nearly_constant_share,
+    references_apart,
+)
 from benchmark.judging.config import OracleConfig, RewardModelConfig
 from benchmark.records import Estimate, Identity, Manifest, ModelCard, ModelIdentity, TaskIdentity
 
@@ -66,11 +72,13 @@ def diversity(value, low):
 def test_only_what_is_surely_more_diverse_than_references_of_different_prompts_is_flagged():
     references = np.eye(4, dtype=np.float32)
     references[1] = references[0]  # five of six pairs have nothing in common
-    flag = above_references(diversity(0.9, 0.85), references, "posts")
+    apart = references_apart(references)
+    flag = above_references(diversity(0.9, 0.85), apart, "posts")
     assert flag is not None
     assert (flag.code, "(0.90)" in flag.text, "(0.83)" in flag.text) == ("above_references", True, True)
-    assert above_references(diversity(0.9, 0.83), references, "posts") is None
-    assert above_references(diversity(0.9, 0.85), references[:1], "posts") is None
+    assert above_references(diversity(0.9, 0.83), apart, "posts") is None
+    assert references_apart(references[:1]) is None
+    assert above_references(diversity(0.9, 0.85), None, "posts") is None
 
 
 def manifest(card=None, **arguments):

@@ -43,9 +43,7 @@ def test_the_halves_share_no_prompt_and_hold_every_kind(root: Path, pairs: Path,
         assert len(set(seen)) == 1 + sum(a != b for a, b in itertools.pairwise(seen)), "they stand together"
 
 
-def test_a_cut_through_the_prompts_leaves_few_references_on_both_sides(
-    root: Path, pairs: Path, tmp_path: Path
-) -> None:
+def test_a_cut_through_the_prompts_leaves_few_references_on_both_sides(root: Path, pairs: Path, tmp_path: Path) -> None:
     prepare(make_people(tmp_path / "people"), [pairs], tmp_path / "out")
     for half in ("policy", "judge"):
         rows = [row for row in read(tmp_path / "out" / f"{half}-pairs.jsonl") if row["kind"] == "other-reference"]

@@ -18,7 +18,7 @@ def of(root):
 
 def test_every_task_with_a_source_is_looked_at_once(root):
     found = check(root)
-    assert len({finding.task for finding in found}) == len(found) == 11
+    assert len({finding.task for finding in found}) == len(found) == 16
     assert {finding.status for finding in found} == {"other revision"}
     assert not any(finding.task.startswith("gendiv_pocket") for finding in found)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmark.errors import UserError
 from benchmark.judging import reward_model as judging
-from benchmark.judging.config import RewardModelConfig, load_judge_configs
+from benchmark.judging.config import RewardModelConfig, find_judge, load_judge_configs
 from benchmark.judging.judge import judge_pairs, load_judge, pairs_of
 from benchmark.judging.reward_model import DECIMALS, IN_DOUBT, RewardModelJudge, in_doubt, with_one_head
 from benchmark.records import Prompt, Sample, Verdict
@@ -224,6 +224,32 @@ def test_the_configuration_names_the_weights_and_no_path_as_soon_as_the_judge_is
     assert RewardModelJudge(pinned, device="cpu").config.sha256 == first.sha256
     with pytest.raises(UserError, match=r"weights_sha256 of rm is .*take the right checkpoint"):
         RewardModelJudge(config(copied, weights_sha256=first.weights_sha256), device="cpu")
+
+
+def test_a_judge_that_is_known_by_its_weights_is_one_and_the_same_wherever_they_lie(folder, tmp_path):
+    weights = RewardModelJudge(config(folder), device="cpu").config.weights_sha256
+    pinned = config(folder, model=None, weights_sha256=weights)
+    copied = shutil.copytree(folder, tmp_path / "another-name")
+    for place in (folder, copied):
+        judge = RewardModelJudge(pinned, found_at=str(place), device="cpu")
+        assert judge.config == pinned
+    with pytest.raises(UserError, match="judge rm names no model; give --model"):
+        RewardModelJudge(pinned, device="cpu")
+    with pytest.raises(UserError, match=r"judge rm: weights_sha256 of another-name is .*take the right checkpoint"):
+        RewardModelJudge(pinned.model_copy(update={"weights_sha256": "0" * 64}), found_at=str(copied), device="cpu")
+
+
+def test_a_judge_that_is_known_by_its_weights_keeps_its_name_whatever_model_is_given(tmp_path):
+    pinned = config(tmp_path, model=None, weights_sha256="0" * 64)
+    path = tmp_path / "mine.yaml"
+    path.write_text(pinned.model_dump_json())
+    for model in (None, str(tmp_path), "some/model"):
+        assert find_judge(str(path), model=model) == pinned
+    path.write_text(pinned.model_copy(update={"model": "x"}).model_dump_json())
+    assert find_judge(str(path), model="some/model").judge == "rm.model"
+    path.write_text(pinned.model_copy(update={"weights_sha256": None}).model_dump_json())
+    with pytest.raises(UserError, match="judge rm names no model; give --model"):
+        find_judge(str(path))
 
 
 def test_what_cannot_judge_is_refused_by_name(folder, tmp_path):

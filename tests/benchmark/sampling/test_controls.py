@@ -56,10 +56,25 @@ BARE = Prompt(task="t", doc_id="bare", text="no reference here", references=(), 
 
 
 @pytest.mark.parametrize("name", ["random-words", "shuffled-references", "constant"])
-def test_a_task_without_any_reference_is_refused_by_name(name):
-    with pytest.raises(UserError, match="task bare has no references") as caught:
-        ControlSampler(name, SUITE, PROMPTS | {"bare": [BARE]})
+def test_a_suite_without_any_reference_has_no_such_control(name):
+    with pytest.raises(UserError, match="no prompt has a reference here") as caught:
+        ControlSampler(name, SUITE, {"t": [BARE], "bare": [BARE.model_copy(update={"task": "bare"})]})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["random-words", "shuffled-references", "constant"])
+def test_a_task_without_references_borrows_those_of_the_other_tasks_and_changes_none_of_them(name):
+    bare = BARE.model_copy(update={"task": "bare"})
+    another = BARE.model_copy(update={"task": "another", "references": ("of another task altogether",)})
+    sampler = ControlSampler(name, SUITE, {"bare": [bare], "another": [another]} | PROMPTS)
+    [sample] = sampler.draw([Request(bare, 1.0, 0)], SUITE.sampling)
+    references = {prompt.references[0] for prompt in (another, *PROMPTS["t"])}
+    if name == "random-words":
+        assert set(sample.text.split()) <= set(bare.text.split())
+        assert len(sample.text.split()) in {len(text.split()) for text in references}
+    else:
+        assert sample.text in references
+    assert [s.text for s in sampler.draw(REQUESTS, SUITE.sampling)] == texts(name)
 
 
 @pytest.mark.parametrize("name", ["random-words", "shuffled-references", "constant"])

@@ -154,7 +154,7 @@ def test_texts_of_data_sets_are_not_repeated(own: Run, monkeypatch: pytest.Monke
     manifest = own.manifest()
     tasks = tuple(task.model_copy(update={"data": "hub/set at 0123"}) for task in manifest.identity.tasks)
     changed = manifest.model_copy(update={"identity": manifest.identity.model_copy(update={"tasks": tasks})})
-    monkeypatch.setattr("benchmark.submission.examples.open_run", lambda _: opened._replace(manifest=changed))
+    monkeypatch.setattr("benchmark.submission.examples.open_run", lambda _, **__: opened._replace(manifest=changed))
     found = pick(own, "oracle")
     assert found
     assert all(example.prompt is None and example.reference is None for example in found)

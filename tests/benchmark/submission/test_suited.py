@@ -14,7 +14,7 @@ from benchmark.records import Identity
 from benchmark.submission.suited import TRIAL, refuse_strangers, suites_own, what_must_be_equal
 from benchmark.submission.validate import validate
 
-SUITES = ("pocket@v1", "alpaca-eval@v2", "alpaca-eval-preferences@v1")
+SUITES = ("pocket@v1", "alpaca-eval@v2", "alpaca-eval-preferences@v1", "real-text-instructions@v1")
 
 
 @pytest.fixture(autouse=True)

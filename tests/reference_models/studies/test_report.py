@@ -51,6 +51,7 @@ def test_a_name_that_another_begins_with_is_still_its_own():
 def test_a_mean_over_seeds_is_of_the_prompts_that_all_have():
     rows = [np.array([1.0, 2.0, np.nan]), np.array([2.0, 4.0, 9.0])]
     assert complete(rows).tolist() == [True, True, False]
+    assert complete([np.array([[1.0, np.nan], [2.0, 3.0]])]).tolist() == [True, False], "of every temperature"
     assert over_seeds(rows) == two_way_t(np.array([[1.0, 2.0], [2.0, 4.0]]))
 
 

@@ -23,13 +23,10 @@ BASE = "sft"
 AT = "1.0"
 """Temperature of all differences."""
 DIVERSITY = "sbert_per_input"
-QUANTITIES = {
-    "win_rate": "win rate",
-    DIVERSITY: "diversity per input",
-    "effective_per_input_oracle": "effective diversity per input",
-}
-"""What is compared with SFT: metric → what it is called. The first diversity counts every output, the second those
-alone that pass the quality gate."""
+EFFECTIVE = "effective_per_input_"
+"""Counts those outputs alone that pass the suite's quality gate, whose name stands behind it."""
+QUANTITIES = {"win_rate": "win rate", DIVERSITY: "diversity per input", EFFECTIVE: "effective diversity per input"}
+"""What is compared with SFT: metric, or the beginning of its name → what it is called."""
 CURVE = "win rate over SFT's temperature curve at equal diversity"
 
 
@@ -40,7 +37,7 @@ class Finding:
     model: str
     role: Role
     quantity: str
-    """A key of `QUANTITIES`, or ``over_curve``."""
+    """A metric, or ``over_curve``."""
     estimate: float | None
     """None where the model's diversity is not met anywhere on the curve."""
     interval: Interval | None
@@ -83,7 +80,7 @@ def compare(scores: Sequence[Scores], roles: Sequence[Role] = ("ood",)) -> list[
     for name, row in models.items():
         for role in roles if name != BASE else ():
             mine, base = (_at(s, tasks[role], AT) for s in (row, models[BASE]))
-            for metric in QUANTITIES:
+            for metric in mine:
                 difference = paired_t(mine[metric], base[metric])
                 values = tuple(np.subtract(mine[metric], base[metric]).tolist())
                 found.append(Finding(name, role, metric, difference.estimate, difference.interval, values))
@@ -118,7 +115,7 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
         if finding.quantity == "over_curve":
             what = f"{BASE}'s temperature curve in {role} win rate at equal diversity"
         else:
-            what = f"{BASE} in {role} {QUANTITIES[finding.quantity]}"
+            what = f"{BASE} in {role} {_called(finding.quantity)}"
         lines.append(f"{said} {what}" + (f": {finding}" if finding.estimate is not None else ""))
     return lines
 
@@ -134,11 +131,13 @@ def table(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
 
 def _at(row: Scores, task: str, temperature: str) -> Mapping[str, list[float]]:
     """Per-prompt values of a row at a temperature."""
-    found: dict[str, list[float]] = {}
-    for metric, values in row.per_prompt[task][temperature].items():
-        if metric in QUANTITIES:
-            found[metric] = [float("nan") if value is None else value for value in values]
-    return found
+    measured = row.per_prompt[task][temperature]
+    metrics = [next(metric for metric in sorted(measured) if metric.startswith(name)) for name in QUANTITIES]
+    return {m: [float("nan") if value is None else value for value in measured[m]] for m in metrics}
+
+
+def _called(metric: str) -> str:
+    return next(called for name, called in QUANTITIES.items() if metric.startswith(name))
 
 
 def _over_curve(name: str, role: Role, mine: Mapping[str, list[float]], base: Scores, task: str) -> Finding:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from benchmark.judging.runs import JudgeOptions
 from benchmark.records import ModelCard
 from benchmark.runs import Run, write_atomically
 from reference_models.arguments import differing, read_recipe
+from reference_models.gpu import a_share_of_the_gpu, leave_the_gpu
 from reference_models.methods import METHODS, load_method
 from reference_models.real_text_budget import Budget, Size
 from reference_models.real_text_preferences import HALVES, in_order
@@ -33,8 +33,6 @@ TRAINED_ON = ("gendiv_tldr", "gendiv_alpaca_farm")
 BASE_MODEL = "real-text-14m"
 UNSWEPT = ("real-text-instructions",)
 """Suites that are sampled at T = 1 alone: answers are long, and the whole grid would be 14 MB among the submissions."""
-SHARE = 0.15
-"""Of a GPU's memory, for each run that is sampled or judged beside others."""
 TEMPLATE = 30
 """Rows in which 13 words in a row are no longer a copied passage, but a template."""
 COMPARED_TOKENS = 96
@@ -201,7 +199,7 @@ def train(
     if recipe in ("pretrain", "sft") and not told.exists():
         found = held_out_loss(target, Path(given["data"]).with_name(f"{Path(given['data']).stem}-held-out.jsonl"))
         write_atomically(told, json.dumps(found | {"epochs": epochs, "steps": arguments.steps}) + "\n")
-    _leave_the_gpu()
+    leave_the_gpu()
 
 
 def _fit(method: str, arguments: Any, report: Report) -> None:
@@ -292,30 +290,6 @@ def choose(models: Path, names: Sequence[str], target: Path, told: Path, report:
     report("choosing", 1, 1)
 
 
-@contextlib.contextmanager
-def _a_share_of_the_gpu() -> Iterator[None]:
-    """Hold to a part of the memory: a sampler that finds none takes smaller batches, and a training would end."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(SHARE)
-    try:
-        yield
-    finally:
-        _leave_the_gpu()
-        if torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-def _leave_the_gpu() -> None:
-    """Give back what the allocator holds: other jobs share the GPU, and this process lives on."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 # ---- Runs ----
 
 
@@ -331,11 +305,11 @@ def sample(model: str, method: str, suite: str, folder: Path, seed: int, budget:
         dtype="float32",
         card=ModelCard(method=method, trained_on=TRAINED_ON),
     )
-    with _a_share_of_the_gpu():
+    with a_share_of_the_gpu():
         pipeline.sample(model, suite, folder, options, report)
 
 
 def judge(folder: Path, judge: str, model: Path, report: Report) -> None:
     """Judge a run by a reward model."""
-    with _a_share_of_the_gpu():
+    with a_share_of_the_gpu():
         pipeline.judge(Run(folder), report, JudgeOptions(judge=judge, model=str(model), batch_size=256))

@@ -19,6 +19,7 @@ from benchmark.errors import UserError
 from benchmark.records import ModelCard
 from benchmark.runs import Run, write_atomically
 from reference_models.arguments import differing
+from reference_models.gpu import a_share_of_the_gpu
 from reference_models.methods import load_method
 from reference_models.schedule import Report
 from reference_models.studies.measure import Measured, measure, write_measured
@@ -26,6 +27,8 @@ from reference_models.studies.world import World
 from reference_models.training import DivergedError
 
 KEPT = ("training.json", "metrics.jsonl")
+MEASURED_TOGETHER = 64
+"""Most outputs whose divergence is measured at a time."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,20 @@ def _evaluate(cell: Cell, policy: Path, world: World, report: Report) -> None:
         card=ModelCard(method=cell.method),
         **world.sampling,
     )
-    (run,) = pipeline.sample(str(policy), world.suite, cell.run.folder, options, report)
-    pipeline.judge(run, report, world.judge)
-    found: Measured = {}
-    if cell.reference is not None:
-        found = measure(
-            run,
-            policy,
-            cell.reference,
-            dtype=options.dtype,
-            batch_size=options.batch_size,
-            progress=lambda done, total: report("measuring", done, total),
-        )
+    with a_share_of_the_gpu():
+        (run,) = pipeline.sample(str(policy), world.suite, cell.run.folder, options, report)
+        pipeline.judge(run, report, world.judge)
+        found: Measured = {}
+        if cell.reference is not None:
+            found = measure(
+                run,
+                policy,
+                cell.reference,
+                dtype=options.dtype,
+                # Whole sequences with the logits of two models take more memory than a step of sampling.
+                batch_size=options.batch_size and min(options.batch_size, MEASURED_TOGETHER),
+                progress=lambda done, total: report("measuring", done, total),
+            )
     sampling = run.manifest().identity.sampling
     assert sampling is not None
     write_measured(cell.measured_path, found, sampling.k)

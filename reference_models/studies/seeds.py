@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmark.errors import UserError
 from benchmark.records import Role, Scores
-from benchmark.runs import write_atomically
+from benchmark.runs import Run, write_atomically
 from reference_models.findings import compare, over_seeds, sentences, table
-from reference_models.ladder import FULL, Budget, climb
+from reference_models.ladder import CONTROLS, FULL, RUNGS, Budget, climb
 from reference_models.studies import report as pages
 from reference_models.studies.setting import QUICK_PROMPTS, QUICK_STEPS, Setting
 
@@ -89,8 +89,10 @@ def _folder(setting: Setting, seed: int) -> Path:
 
 def _scores(setting: Setting, seed: int) -> list[Scores]:
     if setting.world.name == "pocket":
-        budget = QUICK if setting.quick else FULL
-        runs = climb(_folder(setting, seed), seed=seed, budget=budget, progress=setting.progress)
+        folder = _folder(setting, seed)
+        runs = [Run(folder / "runs" / name) for name in (*(rung.name for rung in RUNGS), *CONTROLS)]
+        if missing := [run for run in runs if not run.scores_path.exists()]:
+            raise UserError(f"seed {seed} is not done; leave out --only report", where=missing[0].folder)
         return [run.scores() for run in runs]
     there = {name: run for name in NAMES if (run := setting.world.run(seed, name)) is not None}
     if "sft" not in there:

@@ -28,6 +28,7 @@ from leaderboard.paper_plan import open_cells
 from leaderboard.paper_tables import paper_tables
 from leaderboard.reproduction import reproduce
 from reference_models.arguments import parse_overrides, read_recipe
+from reference_models.flops import generation_flops
 from reference_models.methods import METHODS
 from reference_models.plan import Means, Measured
 
@@ -250,6 +251,19 @@ def test_a_run_costs_itself_and_the_training_before_it(plan):
     assert drawn["best-of-16"].hours.expected > 10 * drawn["sft"].hours.expected == 10 * drawn["ppo"].hours.expected
 
 
+def test_ppo_takes_the_time_of_its_generation_and_longer_the_slower_that_is(empty, plan):
+    def ppo(measured):
+        found = make_plan(empty, measured)
+        return [step.hours.expected for step in found.sections[0].steps if step.stage == "ppo"][0]
+
+    rows = [row for row in MEASURED if row.method != "generate"]
+    drawn = [ppo([*rows, Measured("NVIDIA H200", "generate", 160e6, speed)]) for speed in (1e12, 2e12)]
+    model, args = plan.sections[0].model, {"model": "m", "data": "d", "output": "o", "reward_model": "r"}
+    read = read_recipe(METHODS["ppo"].load(), Path("tldr-opt-125m"), args)
+    needed = generation_flops(model.shape, read.steps * read.batch_size, EXPERIMENTS["summarisation"].means.prompt, 48)
+    assert drawn[0] - drawn[1] == pytest.approx(needed / 2e12 / 3600)
+
+
 def test_a_gpu_of_less_memory_shares_what_does_not_fit(empty):
     def gpus(name):
         found = make_plan(empty, MEASURED, gpu=name)
@@ -326,7 +340,14 @@ def test_the_prompts_are_as_many_as_the_tasks_have():
 
 def test_what_it_rests_on_is_told(plan):
     told = " ".join(plan.notes)
-    for said in ("extrapolated", "probably pessimistic", "370 tokens a prompt", "4,300 bytes", "generate of 160 M"):
+    for said in (
+        "extrapolated",
+        "err either way",
+        "2.2 times as long",
+        "370 tokens a prompt",
+        "4,300 bytes",
+        "generate of 160 M",
+    ):
         assert said in told
     page = markdown(plan)
     assert all(note in page for note in plan.notes)
@@ -380,4 +401,4 @@ def test_a_method_without_a_measured_speed_is_one_line(gendiv, throughput, tmp_p
     (tmp_path / "none").mkdir()
     status, _, err = gendiv("reproduce", "plan", "--submissions", tmp_path / "none", "--throughput", throughput)
     assert status == 2
-    assert "the speed of ppo was not measured on NVIDIA H200; measured were: sft, reward-model" in err
+    assert "the speed of generate was not measured on NVIDIA H200; measured were: sft, reward-model" in err

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmark.cli import app
+from benchmark.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = ["--submissions", str(REPOSITORY / "submissions"), "--board", str(REPOSITORY / "leaderboard" / "board")]
@@ -46,3 +47,13 @@ def test_all_of_them_are_the_same_bytes_again_and_the_choices_in_force_are_print
     choice = next(line for line in one.splitlines() if line.startswith("best-of-N is drawn at"))
     assert choice.rstrip().endswith("the paper's" if asked else "ours")
     assert other.splitlines()[:5] == one.splitlines()[:5]
+
+
+@pytest.mark.parametrize("asked", [["table", "11"], ["figure", "5"], ["all"], ["plan"]])
+def test_a_board_that_is_not_there_is_one_line_and_is_not_made(tmp_path: Path, asked: list[str]) -> None:
+    wrong = tmp_path / "wrong"
+    words = ["reproduce", *asked, "--out", str(tmp_path / "out"), *OURS[:2], "--board", str(wrong)]
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, UserError)
+    assert str(found.exception).startswith(f"{wrong}: no such folder")
+    assert list(tmp_path.iterdir()) == []

@@ -145,6 +145,16 @@ def test_a_cell_without_a_value_says_so_in_its_panel() -> None:
     assert texts(found).count("not known here, not run") == 1
 
 
+def test_a_method_has_the_same_colour_whichever_others_the_table_has() -> None:
+    def colour(rows: tuple[PaperRow, ...]) -> dict[float, str]:
+        found = drawn([], TABLE.model_copy(update={"rows": rows}))
+        return {row["x"]: row["own"] for _, marks in layers(found, 1, "point") for row in marks}
+
+    both, without_sft = colour(TABLE.rows), colour(TABLE.rows[1:])
+    assert both[0.3] == without_sft[0.3] == ink.PALETTE[1][0]
+    assert both[0.41] == ink.PALETTE[0][0]
+
+
 def test_a_line_that_is_no_interval_is_broken() -> None:
     seeds = [made(f"x/ppo-{s}", "ppo", "tiny", family="ppo", training_seed=s) for s in (1, 2)]
     found = drawn(boards([*seeds, *BESIDE], SUITES))

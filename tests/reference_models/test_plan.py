@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from benchmark.errors import UserError
 from reference_models import plan
 from reference_models.arguments import read_recipe
-from reference_models.flops import Shape, forward_flops, ppo_flops, sft_flops, training_flops
+from reference_models.flops import Shape, forward_flops, learning_flops, ppo_flops, sft_flops, training_flops
 from reference_models.methods import METHODS
 from reference_models.plan import Hours, Means, Measured
 
@@ -40,7 +40,7 @@ def test_the_nearest_size_is_expected_and_the_others_bound_it():
 
 @pytest.mark.parametrize(
     ("method", "stands_for_it"),
-    [("dpo", "reward-model"), ("rloo", "ppo"), ("generate", "ppo"), ("best-of-n", "ppo")],
+    [("dpo", "reward-model"), (plan.LEARNING, "sft")],
 )
 def test_another_method_stands_for_one_that_was_not_measured_and_it_is_said(method, stands_for_it):
     found = plan.speed(ROWS, "NVIDIA H200", method, 7e9)
@@ -50,8 +50,10 @@ def test_another_method_stands_for_one_that_was_not_measured_and_it_is_said(meth
 
 
 def test_what_was_not_measured_is_one_line():
-    with pytest.raises(UserError, match="the speed of ppo was not measured on NVIDIA H100 80GB; measured were: sft"):
-        plan.speed(ROWS, "NVIDIA H100 80GB", "ppo", 1e9)
+    with pytest.raises(
+        UserError, match="the speed of generate was not measured on NVIDIA H100 80GB; measured were: sft"
+    ):
+        plan.speed(ROWS, "NVIDIA H100 80GB", plan.GENERATE, 1e9)
     with pytest.raises(UserError, match="--gpu B300: none such was measured; there are: NVIDIA H200, NVIDIA H100 80GB"):
         plan.choose_gpu(ROWS, "B300")
     with pytest.raises(UserError, match="several were measured"):
@@ -85,6 +87,39 @@ def test_a_whole_training_is_its_steps(prompt, response):
     assert ppo == ppo_flops(SHAPE, 40, prompt, response, epochs=3, shared=True)
     own = plan.flops_of("ppo", arguments("ppo", epochs=3), SHAPE, means)
     assert own == ppo_flops(SHAPE, 40, prompt, response, epochs=3)
+
+
+def test_ppo_but_for_generation_has_the_speed_of_what_is_left_of_its_time(tmp_path):
+    path = tmp_path / "throughput.yaml"
+    ppo = "{gpu: X, parameters: 9, method: ppo, seconds: 5, flops_per_second: 100}"
+    path.write_text(f"- {ppo}\n- {{gpu: X, parameters: 9, method: generate, seconds: 3, flops_per_second: 20}}\n")
+    *_, learning = plan.read_throughput(path)
+    assert learning == Measured("X", plan.LEARNING, 9, (500 - 60) / 2, 2)
+    for other in ("8, method: generate, seconds: 3", "9, method: generate", "9, method: generate, seconds: 5"):
+        path.write_text(f"- {ppo}\n- {{gpu: X, parameters: {other}, flops_per_second: 20}}\n")
+        assert len(plan.read_throughput(path)) == 2
+
+
+def test_the_parts_of_a_training_are_told_apart_by_their_speed():
+    means = Means(10, 2)
+    parts = plan.parts_of("ppo", arguments("ppo", epochs=3), SHAPE, means)
+    assert parts[plan.GENERATE] == plan.drawn_flops(SHAPE, 40, means, 1)
+    assert set(parts) == {plan.GENERATE, plan.LEARNING} == set(plan.parts_of("rloo", arguments("rloo"), SHAPE, means))
+    assert set(plan.parts_of("sft", arguments("sft"), SHAPE, means)) == {"sft"}
+    chosen = plan.parts_of("best-of-n", arguments("best-of-n", n=4, pool=16), SHAPE, means, rows=1)
+    assert chosen["reward-model"] == plan.read_flops(SHAPE, 1, means, 16)
+    assert sum(chosen.values()) == plan.flops_of("best-of-n", arguments("best-of-n", n=4, pool=16), SHAPE, means, 1)
+
+
+def test_what_is_not_compiled_is_as_much_slower_as_was_measured():
+    page = (Path(__file__).parents[1] / "benchmarks" / "ppo_two_gpus.md").read_text(encoding="utf-8")
+    cells = next(line for line in page.splitlines() if line.startswith("| one GPU | 3.")).split("|")
+    seconds = float(cells[4]) + float(cells[5])
+    shape = Shape(layers=12, width=768, intermediate=2048, vocabulary=50_000)
+    slow = learning_flops(shape, 512, 256, 64, epochs=2) / seconds
+    fast = plan.speed(plan.read_throughput(), "NVIDIA H200", plan.LEARNING, 160e6).nearest
+    assert plan.slowdown(plan.LEARNING, compiled=False) == pytest.approx(fast / slow, abs=0.05)
+    assert plan.slowdown(plan.LEARNING, compiled=True) == plan.slowdown(plan.GENERATE, compiled=False) == 1
 
 
 def test_every_answer_of_a_prompt_is_read():
@@ -121,6 +156,7 @@ def test_hours_add_up_and_are_told_with_their_range():
     both = Hours(1, 0.5, 2) + Hours(10, 9, 40)
     assert both == Hours(11, 9.5, 42)
     assert str(both) == "11.0 (9.50–42.0)"
+    assert str(Hours(1, 1, 2)) == "1.00 (to 2.00)"
     assert str(Hours(1234.5, 1234.5, 1234.5)) == "1,234"
     assert str(plan.NONE) == "0.00"
 

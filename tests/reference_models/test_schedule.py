@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 
 import pytest
 
@@ -51,13 +52,16 @@ def test_a_circle_is_refused(tmp_path):
 
 
 def note_gpu(folder, name, _report):
-    """Write down which GPUs this process sees, and hold it until the other job has begun as well."""
+    """Write down which GPU this process sees, once the other job has begun as well."""
+    (folder / f"{name}-begun").touch()
+    for _ in range(600):
+        if len(list(folder.glob("*-begun"))) == 2:
+            break
+        threading.Event().wait(0.1)
     (folder / name).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
-    while len(list(folder.iterdir())) < 2:
-        pass
 
 
 def test_each_process_sees_one_of_several_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     run_jobs([Job(name, functools.partial(note_gpu, tmp_path, name)) for name in "ab"], 2, lambda *_: None)
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"3", "5"}
+    assert {(tmp_path / name).read_text() for name in "ab"} == {"3", "5"}

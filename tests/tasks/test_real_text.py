@@ -17,6 +17,7 @@ from benchmark.judging.config import RewardModelConfig, find_judge
 from benchmark.scoring import _apart
 from benchmark.submission.suited import suites_own
 from benchmark.suites import has_frozen_prompts, load_prompts, load_suite, load_suites, task_identities, tasks_folder
+from reference_models import real_text
 from tasks.instructions.prompts import alpaca
 from tasks.real_text import short
 from tasks.summarisation.prompts import cnn_dailymail, tldr
@@ -182,3 +183,21 @@ def test_every_task_says_that_it_is_a_stand_in() -> None:
     assert (
         yaml.safe_load((tasks_folder() / "real_text" / "judges" / "real-text-judge.yaml").read_text())["model"] is None
     )
+
+
+def test_what_is_evaluated_is_part_of_what_training_data_are_held_against(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt(shared_data, tmp_path / "root")
+    monkeypatch.setenv("GENDIV_DATA", str(tmp_path / "root"))
+    guarded = {
+        prompt.text
+        for suite in real_text.SUITES
+        for prompts in load_prompts(load_suite(suite)).values()
+        for prompt in prompts
+    }
+    asked = {
+        prompt.text for name in SUITES for prompts in load_prompts(load_suite(name)).values() for prompt in prompts
+    }
+    assert len(asked) == 2 * 96 + 3 * 50
+    assert asked <= guarded

@@ -175,6 +175,8 @@ def _boards(submissions: Path, board: Path) -> Sequence[Board]:
 
     if not submissions.is_dir():
         raise UserError("no such folder; the paper's tables are filled from submissions", where=submissions)
+    if not board.is_dir():
+        raise UserError("no such folder; --board is where `gendiv leaderboard` has put the scores", where=board)
     with Bars() as bars:
         rows = published(submissions, board / "scores", bars.counter("reading"))
     return boards([row.scores for row in rows]) if rows else []

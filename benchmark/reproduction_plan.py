@@ -101,12 +101,16 @@ class _Speeds:
     measured: Sequence[plan.Measured]
     gpu: str
     told: dict[str, str] = field(default_factory=dict)
+    uncompiled: bool = False
+    """Whether a training was counted that compiles nothing."""
 
-    def hours(self, flops: float, method: str, parameters: float) -> plan.Hours:
+    def hours(self, flops: float, method: str, parameters: float, *, compiled: bool = True) -> plan.Hours:
+        slower = plan.slowdown(method, compiled=compiled)
+        self.uncompiled |= slower > 1
         at = plan.speed(self.measured, self.gpu, method, parameters)
         self.told[method] = f"{method}: {at.of}, {at.nearest / 1e12:.0f} TFLOP/s ({at.slowest / 1e12:.0f}–"
         self.told[method] += f"{at.fastest / 1e12:.0f} over the models measured)"
-        return plan.hours(flops, at)
+        return plan.hours(slower * flops, at)
 
 
 def make_plan(
@@ -217,11 +221,13 @@ def _training(method: str, recipe: str, model: PaperModel, experiment: Experimen
     elif method == "ppo":
         # As if every response ran to its budget.
         means = plan.Means(means.prompt, args.max_new_tokens)
-    flops = plan.flops_of(method, args, model.shape, means)
+    hours = plan.NONE
+    for part, flops in plan.parts_of(method, args, model.shape, means).items():
+        hours += speeds.hours(flops, part, model.parameters, compiled=args.compile)
     processes = _processes(method, args, model, experiment, speeds.gpu)
     fields = [f"{name}={value}" for name, value in given.items()]
     command = [*_launcher(method, model, processes), "--recipe", recipe, "--set", *fields]
-    return Step(method, tuple(command), speeds.hours(flops, method, model.parameters), gpus=processes)
+    return Step(method, tuple(command), hours, gpus=processes)
 
 
 def _launcher(method: str, model: PaperModel, processes: int) -> list[str]:
@@ -274,9 +280,9 @@ def _evaluation(run: NeededRun, recipe: str, model: PaperModel, judged: _Judged,
         prompts, outputs = len(sampling.temperatures) * texts.prompts, sampling.k * run.n
         drawn += plan.drawn_flops(model.shape, prompts, means, outputs)
         read += plan.read_flops(model.shape, prompts, means, outputs) if run.n > 1 else 0.0
-    hours = speeds.hours(drawn, "generate", model.parameters)
+    hours = speeds.hours(drawn, plan.GENERATE, model.parameters)
     if run.n > 1:
-        hours += speeds.hours(read, "reward-model", model.parameters)
+        hours += speeds.hours(read, "reward-model", model.parameters, compiled=False)
     told = ("--name", name, "--method", method, "--trained-on", experiment.task)
     steps = [Step("sampling", ("gendiv", "run", sampled, "--suite", suite.id, "--out", folder, *told), hours)]
     judging = ("gendiv", "judge", folder, "--judge", judged.judge)
@@ -324,16 +330,26 @@ def _notes(sections: Sequence[Section], speeds: _Speeds) -> list[str]:
     sizes = sorted({row.parameters for row in speeds.measured if row.gpu == speeds.gpu})
     largest = f"{sizes[-1] / 1e6:.0f} M"
     notes = [
-        f"Hours are of one {speeds.gpu}, operations over measured speed; in brackets those of the fastest and slowest "
-        f"model measured. The largest of them has {largest} parameters: that one of billions reaches the same share of "
-        "the GPU's peak is extrapolated, and probably pessimistic.",
+        f"Hours are of one {speeds.gpu}, operations over measured speed, of the model nearest in size; in brackets "
+        "those at the speed of the fastest and the slowest model measured, or of the slowest alone where the nearest "
+        f"was the fastest. They are no bounds: the largest measured has {largest} parameters, and that one of billions "
+        "reaches the same share of the GPU's peak is extrapolated, which may err either way.",
         *(f"Speed of {line}." for line in speeds.told.values()),
+        "PPO is generation, at the speed of its own generation, and scoring and training, at the speed of PPO without "
+        "it. All speeds are of models of which nothing is frozen, of sequences without padding, and of compiled "
+        "layers. Padding, frozen layers and what GPUs exchange make it longer than told.",
         "Responses are counted as if each ran to its budget, which is too many; reading data, saving and scoring by "
         "encoders are not counted.",
         "Sampled is the suite's whole grid of temperatures, as for a row of the board; the cells alone are of one. "
         "`gendiv run` takes vLLM for models of a billion parameters and more where it is there; its speed is not among "
         "those measured.",
     ]
+    if speeds.uncompiled:
+        notes.append(
+            f"Where nothing is compiled, all but generation is told as {plan.UNCOMPILED:g} times as long, as measured "
+            "with PPO of 162 M parameters (tests/benchmarks/ppo_two_gpus.md). The recipes do not set `compile`: with "
+            "frozen layers of OPT, and under FSDP, it was not run here."
+        )
     for suite in dict.fromkeys(section.suite for section in sections):
         notes += EXPERIMENTS[suite].assumptions()
     return notes

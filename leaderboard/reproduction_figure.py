@@ -30,6 +30,8 @@ MARGIN = 0.2
 """Of a panel's values, to either side of them."""
 ROOM = 44
 """Pixels that a number beside its mark takes."""
+METHODS = ("sft", "ppo", "best-of-16")
+"""The paper's."""
 DIAMOND, CIRCLE = "diamond", "circle"
 DASHES = [2, 2.5]
 """Of the line from the lowest to the highest seed, which is no interval."""
@@ -158,8 +160,8 @@ def _columns(
 
 
 def _colours(table: PaperTable) -> dict[str, tuple[str, str]]:
-    """Method → (mark, text) colour, in the table's order."""
-    methods = list(dict.fromkeys(row.method for row in table.rows))
+    """Method → (mark, text) colour: the paper's own the same in every drawing, then others in the table's order."""
+    methods = list(dict.fromkeys([*METHODS, *(row.method for row in table.rows)]))
     found = {method: ink.PALETTE[place % len(ink.PALETTE)] for place, method in enumerate(methods)}
     return {**found, FLOOR: (ink.CONTROL, ink.MUTED)}
 

@@ -368,13 +368,18 @@ def _needs(
             report.say("memory", f"each of {processes} processes under FSDP: about {_gib(shared.peak)}")
     _tell_gpu(one, report)
     means = data.means if data else plan.Means(lengths.prompt, lengths.completion)
-    flops = plan.flops_of(method, args, shape, means, data.examples if data else getattr(args, "limit", 0))
-    report.say("plan", f"about {flops:.2g} floating-point operations")
+    parts = plan.parts_of(method, args, shape, means, data.examples if data else getattr(args, "limit", 0))
+    report.say("plan", f"about {sum(parts.values()):.2g} floating-point operations")
+    compiled, parameters = getattr(args, "compile", False), counts.trained_module or sum(counts.beside.values())
     try:
         measured = plan.read_throughput()
         for gpu in plan.gpus(measured):
-            at = plan.speed(measured, gpu, method, counts.trained_module or sum(counts.beside.values()))
-            report.say("plan", f"GPU hours on one {gpu}: {plan.hours(flops, at)}, by the measured {at.of}")
+            taken, speeds = plan.NONE, list[str]()
+            for part, flops in parts.items():
+                at, slower = plan.speed(measured, gpu, part, parameters), plan.slowdown(part, compiled=compiled)
+                taken += plan.hours(slower * flops, at)
+                speeds.append(at.of if slower == 1 else f"{at.of} ({slower:g} times as long, not compiled)")
+            report.say("plan", f"GPU hours on one {gpu}: {taken}, by the measured {' and '.join(speeds)}")
     except UserError as error:
         report.say("plan", f"GPU hours cannot be told: {error}")
     return counts

@@ -154,7 +154,28 @@ def ppo_flops(
     frozen: float = 0.0,
     shared: bool = False,
 ) -> float:
-    """Operations of PPO: generation, scoring, and the epochs of training.
+    """Operations of PPO: generation (`generation_flops`), and all the rest (`learning_flops`).
+
+    Parameters
+    ----------
+    shape, episodes, prompt, response, epochs, frozen, shared
+        See `learning_flops`.
+    """
+    learning = learning_flops(shape, episodes, prompt, response, epochs=epochs, frozen=frozen, shared=shared)
+    return generation_flops(shape, episodes, prompt, response) + learning
+
+
+def learning_flops(
+    shape: Shape,
+    episodes: float,
+    prompt: float,
+    response: float,
+    *,
+    epochs: int,
+    frozen: float = 0.0,
+    shared: bool = False,
+) -> float:
+    """Operations of PPO but for generation: scoring, and the epochs of training.
 
     Parameters
     ----------
@@ -178,7 +199,7 @@ def ppo_flops(
     # Policy and reference predict; reward model and value model do not.
     scoring = 2 * forward_flops(shape, tokens, length, logits=logits)
     scoring += (1 if shared else 2) * forward_flops(shape, tokens, length)
-    return generation_flops(shape, episodes, prompt, response) + scoring + epochs * (policy + critic)
+    return scoring + epochs * (policy + critic)
 
 
 def _layer(shape: Shape, tokens: float, length: float) -> float:

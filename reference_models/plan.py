@@ -1,8 +1,9 @@
 """GPU hours of a training before it is started: operations that it needs over operations a second that were measured.
 
 Measured are small models (`throughput.yaml`, by ``tests/benchmarks/gpu_throughput.py``). That a model of billions of
-parameters reaches the same share of a GPU's peak is an extrapolation, and probably too pessimistic: the larger the
-matrices, the fuller the GPU. Every figure is therefore given with those of the slowest and fastest model measured.
+parameters reaches the same share of a GPU's peak is an extrapolation. What is drawn a token at a time reaches a tenth
+of the speed of what is read at once, so the two are counted apart. Every figure is given with those of the slowest and
+fastest model measured; these are no bounds.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from typing import Any
 import yaml
 
 from benchmark.errors import UserError
-from reference_models.flops import Shape, forward_flops, generation_flops, ppo_flops, sft_flops, training_flops
+from reference_models.flops import Shape, forward_flops, generation_flops, learning_flops, sft_flops, training_flops
 
 THROUGHPUT = Path(__file__).with_name("throughput.yaml")
-STAND_INS = {"dpo": "reward-model", "rloo": "ppo", "best-of-n": "generate", "generate": "ppo"}
-"""Method → the one whose measured speed stands for it where it has none of its own."""
+GENERATE, LEARNING = "generate", "scoring and training of ppo"
+"""What PPO's time consists of; the speed of the second is that of PPO without its generation."""
+STAND_INS = {"dpo": "reward-model", LEARNING: "sft"}
+"""What is done → that whose measured speed stands for it where it has none of its own."""
+UNCOMPILED = 2.2
+"""Times as long as measured, which is with compiled layers, where they are not: 162 M parameters, PPO but for its
+generation, 344 TFLOP/s against 155 (``tests/benchmarks/ppo_two_gpus.md``). Generation is the same either way."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Measured:
     method: str
     parameters: float
     flops_per_second: float
+    seconds: float = 0.0
+    """Of a step; 0 = not said."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,11 @@ class Hours:
         return Hours(self.expected + other.expected, self.low + other.low, self.high + other.high)
 
     def __str__(self) -> str:
-        """Return such as "3.1 (2.4–5.0)"."""
+        """Return such as "3.1 (2.4–5.0)", or "3.1 (to 5.0)" where the nearest model was the fastest as well."""
         if round(self.low, 2) == round(self.high, 2):
             return _short(self.expected)
+        if round(self.low, 2) == round(self.expected, 2):
+            return f"{_short(self.expected)} (to {_short(self.high)})"
         return f"{_short(self.expected)} ({_short(self.low)}–{_short(self.high)})"
 
 
@@ -87,7 +97,13 @@ def read_throughput(path: Path | None = None) -> tuple[Measured, ...]:
     Parameters
     ----------
     path
-        A list of ``{gpu, parameters, method, flops_per_second, …}``; None = ``throughput.yaml`` of this package.
+        A list of ``{gpu, parameters, method, flops_per_second, seconds, …}``, without ``seconds`` if need be; None =
+        ``throughput.yaml`` of this package.
+
+    Returns
+    -------
+    tuple
+        Its rows, and where the seconds of both ``ppo`` and ``generate`` are said, one of `LEARNING`.
 
     Raises
     ------
@@ -97,16 +113,38 @@ def read_throughput(path: Path | None = None) -> tuple[Measured, ...]:
     path = path or THROUGHPUT
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return tuple(
-            Measured(str(row["gpu"]), str(row["method"]), float(row["parameters"]), float(row["flops_per_second"]))
+        found = tuple(
+            Measured(
+                str(row["gpu"]),
+                str(row["method"]),
+                float(row["parameters"]),
+                float(row["flops_per_second"]),
+                float(row.get("seconds", 0.0)),
+            )
             for row in rows
         )
     except FileNotFoundError:
         raise UserError(
             "no throughput was measured here; tests/benchmarks/gpu_throughput.py measures it", where=path
         ) from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except IsADirectoryError:
+        raise UserError("is a folder, and no list of measured throughput", where=path) from None
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"is no list of measured throughput: {type(error).__name__} {error}", where=path) from None
+    return (*found, *_learning(found))
+
+
+def _learning(measured: Sequence[Measured]) -> list[Measured]:
+    """PPO without its generation: what is left of its operations over what is left of its time."""
+    drawn = {(row.gpu, row.parameters): row for row in measured if row.method == GENERATE and row.seconds}
+    found = []
+    for row in measured:
+        part = drawn.get((row.gpu, row.parameters))
+        if row.method == "ppo" and part and row.seconds > part.seconds:
+            seconds = row.seconds - part.seconds
+            flops = row.flops_per_second * row.seconds - part.flops_per_second * part.seconds
+            found.append(Measured(row.gpu, LEARNING, row.parameters, flops / seconds, seconds))
+    return found
 
 
 def gpus(measured: Sequence[Measured]) -> list[str]:
@@ -140,7 +178,8 @@ def speed(measured: Sequence[Measured], gpu: str, method: str, parameters: float
     gpu
         Its whole name.
     method
-        A trainer, or ``generate``; `STAND_INS` says which one stands for one that was not measured.
+        ``sft``, ``reward-model``, ``dpo``, `GENERATE` or `LEARNING`; `STAND_INS` says which one stands for one that was
+        not measured.
     parameters
         Of the model that is planned.
 
@@ -162,13 +201,23 @@ def speed(measured: Sequence[Measured], gpu: str, method: str, parameters: float
     return Speed(nearest.flops_per_second, min(rates), max(rates), of)
 
 
+def slowdown(part: str, *, compiled: bool) -> float:
+    """Times as long as measured that a part takes; 1 where layers are compiled, and for generation."""
+    return 1.0 if compiled or part == GENERATE else UNCOMPILED
+
+
 def hours(flops: float, at: Speed) -> Hours:
     """Hours of one GPU that so many operations take."""
     return Hours(flops / at.nearest / 3600, flops / at.fastest / 3600, flops / at.slowest / 3600)
 
 
 def flops_of(method: str, args: Any, shape: Shape, means: Means, rows: int = 0) -> float:
-    """Operations of a whole training.
+    """Operations of a whole training; see `parts_of`."""
+    return sum(parts_of(method, args, shape, means, rows).values())
+
+
+def parts_of(method: str, args: Any, shape: Shape, means: Means, rows: int = 0) -> dict[str, float]:
+    """Operations of a whole training, by what their speed is that of.
 
     Parameters
     ----------
@@ -180,32 +229,39 @@ def flops_of(method: str, args: Any, shape: Shape, means: Means, rows: int = 0) 
         Of the data.
     rows
         Prompts of the data; for best-of-n alone, which draws for each of them, or for ``args.limit`` of them.
+
+    Returns
+    -------
+    dict
+        What `speed` is asked for → operations.
     """
     if method == "best-of-n":
         pool, prompts = args.pool or args.n, min(args.limit or rows, rows)
-        return drawn_flops(shape, prompts, means, pool) + read_flops(shape, prompts, means, pool)
+        read = read_flops(shape, prompts, means, pool)
+        return {GENERATE: drawn_flops(shape, prompts, means, pool), "reward-model": read}
     examples, frozen = args.steps * args.batch_size, args.frozen_layers
     if method == "sft":
-        return sft_flops(shape, examples, means.whole, predicted=means.response, frozen=frozen)
+        return {method: sft_flops(shape, examples, means.whole, predicted=means.response, frozen=frozen)}
     sequences = examples * means.answers
     if method == "reward-model":
-        return training_flops(shape, sequences * means.whole, means.whole, frozen=frozen)
+        return {method: training_flops(shape, sequences * means.whole, means.whole, frozen=frozen)}
     if method == "ppo":
         shared = args.value_model == "shared"
-        return ppo_flops(
+        learning = learning_flops(
             shape, examples, means.prompt, means.response, epochs=args.epochs, frozen=frozen, shared=shared
         )
+        return {GENERATE: generation_flops(shape, examples, means.prompt, means.response), LEARNING: learning}
     if method == "dpo":
         tokens, logits = sequences * means.whole, sequences * means.response
         reference = forward_flops(shape, tokens, means.whole, logits=logits)
-        return reference + training_flops(shape, tokens, means.whole, logits=logits, frozen=frozen)
+        return {method: reference + training_flops(shape, tokens, means.whole, logits=logits, frozen=frozen)}
     if method == "rloo":
         tokens, logits = examples * means.whole, examples * means.response
         drawing = generation_flops(shape, examples, means.prompt, means.response, samples=args.samples)
         scoring = 2 * forward_flops(shape, tokens, means.whole, logits=logits)
         scoring += forward_flops(shape, tokens, means.whole)
         training = training_flops(shape, tokens, means.whole, logits=logits, frozen=frozen)
-        return drawing + scoring + float(args.epochs) * training
+        return {GENERATE: drawing, LEARNING: scoring + args.epochs * training}
     raise ValueError(f"{method} trains nothing that is planned")
 
 

@@ -254,7 +254,7 @@ def test_a_run_costs_itself_and_the_training_before_it(plan):
 def test_ppo_takes_the_time_of_its_generation_and_longer_the_slower_that_is(empty, plan):
     def ppo(measured):
         found = make_plan(empty, measured)
-        return [step.hours.expected for step in found.sections[0].steps if step.stage == "ppo"][0]
+        return next(step.hours.expected for step in found.sections[0].steps if step.stage == "ppo")
 
     rows = [row for row in MEASURED if row.method != "generate"]
     drawn = [ppo([*rows, Measured("NVIDIA H200", "generate", 160e6, speed)]) for speed in (1e12, 2e12)]

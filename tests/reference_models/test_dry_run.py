@@ -251,6 +251,12 @@ def test_hours_are_told_where_throughput_was_measured(trainers, tmp_path, monkey
     path = tmp_path / "throughput.yaml"
     monkeypatch.setattr("reference_models.plan.THROUGHPUT", path)
     assert "GPU hours cannot be told" in told(look(trainers), "plan")
-    path.write_text("- {gpu: NVIDIA H200, parameters: 40e6, method: ppo, flops_per_second: 1.0e9}\n")
-    assert "GPU hours on one NVIDIA H200: " in told(look(trainers), "plan")
+    rows = [
+        f"- {{gpu: NVIDIA H200, parameters: 40e6, method: {method}, seconds: {seconds}, flops_per_second: 1.0e9}}\n"
+        for method, seconds in (("ppo", 3), ("generate", 1))
+    ]
+    path.write_text("".join(rows))
+    said = told(look(trainers), "plan")
+    assert "GPU hours on one NVIDIA H200: " in said
+    assert "generate of 40 M parameters and scoring and training of ppo of 40 M parameters (2.2 times as long" in said
     assert "the speed of sft was not measured" in told(look(trainers, "sft"), "plan")

@@ -74,6 +74,8 @@ def test_the_file_is_read_with_whatever_else_it_says(tmp_path):
         with pytest.raises(UserError, match="is no list of measured throughput") as caught:
             plan.read_throughput(path)
         assert "\n" not in str(caught.value).replace(text, "")
+    with pytest.raises(UserError, match="is a folder, and no list"):
+        plan.read_throughput(tmp_path)
     with pytest.raises(UserError, match="no throughput was measured here"):
         plan.read_throughput(tmp_path / "none.yaml")
 

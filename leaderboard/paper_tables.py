@@ -38,6 +38,11 @@ class Published(Record):
     """Said to be about so much, without a word on how it was read."""
 
     @property
+    def is_rough(self) -> bool:
+        """Whether it was read off a figure, or is said to be about so much."""
+        return self.read_off or self.approximate
+
+    @property
     def half_unit(self) -> float:
         """How far the true value may be from the one that is known, by its decimals alone."""
         return 0.5 * 10.0**-self.decimals
@@ -45,7 +50,7 @@ class Published(Record):
     def __str__(self) -> str:
         """Return the value as certain as it is, such as "0.79" or "≈ 0.8"."""
         text = f"{self.value:.{self.decimals}f}".replace("-", "−")
-        return f"≈ {text}" if self.read_off or self.approximate else text
+        return f"≈ {text}" if self.is_rough else text
 
 
 class PaperColumn(Record):

@@ -34,14 +34,18 @@ class PaperCell:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether our interval, widened by what the published value's decimals leave open, holds that value."""
+        """Whether our interval, widened by what the published value's decimals leave open, holds that value.
+
+        A value that was read off a figure, or is about so much, is too uncertain to differ from.
+        """
         if self.ours is None:
             return "not run"
         if self.published is None or self.why_not:
             return "not comparable"
         room = self.published.half_unit
-        agrees = self.ours.low - room <= self.published.value <= self.ours.high + room
-        return "agrees" if agrees else "differs"
+        if self.ours.low - room <= self.published.value <= self.ours.high + room:
+            return "agrees"
+        return "not comparable" if self.published.is_rough else "differs"
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def _why_not(row: Row, column: PaperColumn, metric: str) -> str:
         return f"the paper has {column.paper_metric}"
     if metric.startswith("sbert") and row.scores.identity.encoder != PAPER_ENCODER:
         return f"the paper's encoder is {PAPER_ENCODER}"
+    if metric.startswith("nli"):
+        return "whether the classifier and its pairs are the paper's is not known"
     return "" if judged_as_in_the_paper(row, metric) else "another judge than the paper's"
 
 

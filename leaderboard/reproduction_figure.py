@@ -250,7 +250,7 @@ def _panel(
 
 def _published(value: Published, y: float, mark: str, words: str) -> dict[str, Any]:
     own = {"own": mark, "ink": words, "text": str(value), "shape": DIAMOND, "size": 84}
-    filled = not (value.read_off or value.approximate)
+    filled = not value.is_rough
     ends = {"x": value.value, "low": value.value, "high": value.value}
     return {**own, **ends, "y": y, "filled": filled, "dashed": False}
 
@@ -306,9 +306,9 @@ def _key(cells: Sequence[PaperCell], others: Sequence[Beside], store: Store) -> 
     published = [cell.published for cell in cells if cell.published]
     values = [found for other in others for found in other.values.values()]
     entries = []
-    if any(not (p.read_off or p.approximate) for p in published):
+    if any(not p.is_rough for p in published):
         entries.append((DIAMOND, True, False, "published, second-hand"))
-    if any(p.read_off or p.approximate for p in published):
+    if any(p.is_rough for p in published):
         entries.append((DIAMOND, False, False, "published, read off by eye or approximate"))
     ours = [cell for cell in cells if cell.ours]
     if any(cell.why_not for cell in ours):

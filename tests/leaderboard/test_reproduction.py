@@ -1,6 +1,7 @@
 """The paper's tables: what is known stays as certain as it is, and nothing else answers a cell."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -134,6 +135,9 @@ def test_ours_agrees_where_the_published_value_may_lie_within_its_interval(
     gap = abs(published - ours) - half - 0.5 * 10**-decimals
     if not math.isclose(gap, 0, abs_tol=1e-9):
         assert cell.verdict == ("agrees" if gap < 0 else "differs")
+        for rough in ({"read_off": True}, {"approximate": True}):
+            value_ = cell.published.model_copy(update=rough)
+            assert dataclasses.replace(cell, published=value_).verdict == ("agrees" if gap < 0 else "not comparable")
 
 
 def test_only_the_very_model_trained_the_same_way_answers_a_cell() -> None:
@@ -157,6 +161,19 @@ def test_another_measure_than_the_papers_is_not_comparable_and_says_so() -> None
     own, papers = (reproduce(TABLE, board_of(run), paper_protocol=asked)[0] for asked in (False, True))
     assert (own.verdict, own.why_not) == ("not comparable", "the paper has conditional_per_input_oracle")
     assert papers.verdict in ("agrees", "differs")
+
+
+def test_an_nli_value_of_a_classifier_that_no_row_names_is_not_comparable() -> None:
+    run = made("a", "sft", "org/base")
+    of = ("ead_per_input", TABLE.columns[0].role, 1.0)
+    estimate = next(e for e in run.estimates if (e.metric, e.role, e.temperature) == of)
+    asked = TABLE.columns[0].model_copy(update={"metric": "nli_per_input", "paper_metric": None})
+    measured = run.model_copy(
+        update={"estimates": (*run.estimates, estimate.model_copy(update={"metric": asked.metric}))}
+    )
+    (cell, *_) = reproduce(TABLE.model_copy(update={"columns": (asked,)}), board_of(measured))
+    assert cell.ours is not None
+    assert (cell.verdict, "classifier" in cell.why_not) == ("not comparable", True)
 
 
 def test_a_policy_above_plain_sampling_is_known_by_its_decoding() -> None:

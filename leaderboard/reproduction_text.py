@@ -30,11 +30,11 @@ HOW_SURE = (
     "submission that is best, which is named, with its 95 % interval; “agrees” means that this, widened by half a unit "
     "of the published value's last digit, holds it. A published value is itself of one training and one draw of "
     "outputs, whose error nobody knows and no verdict counts: of exact repetitions about one in six would “differ”, "
-    "one in three where seeds vary as much as prompts. From one marked ≈ nothing differs. What stands beside is of other "
-    "models, trained in the same way in worlds that this project can afford, and floors: they show what the protocol "
-    "gives there, are not comparable, and answer no cell of the paper. Of several training seeds it has the mean: in "
-    "square brackets a 95 % interval over seeds and prompts, in round ones the lowest to the highest seed, which is no "
-    "interval."
+    "one in three where seeds vary as much as prompts. From one marked ≈ nothing differs. What stands beside is of "
+    "other models, trained in the same way in worlds that this project can afford, and floors: they show what the "
+    "protocol gives there, are not comparable, and answer no cell of the paper. Of several training seeds it has the "
+    "mean: in square brackets a 95 % interval over seeds and prompts, in round ones the lowest to the highest seed, "
+    "which is no interval."
 )
 HOW_CLAIMS = (
     "What is said in words is held against those worlds too, seed by seed, on families of three training seeds or "

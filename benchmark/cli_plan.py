@@ -13,6 +13,8 @@ from benchmark.terminal import print_table
 
 if TYPE_CHECKING:
     from leaderboard.board import Board
+    from leaderboard.paper_plan import Open, OpenCell
+    from reference_models.reproduction_plan import Cell, Wanted
 
 
 def dry_run(method: str, recipe: Path | None, given: Mapping[str, str]) -> None:
@@ -50,7 +52,8 @@ def reproduction(
     out
         Folder for the files; None = none are written.
     gpu, price, judges
-        See `benchmark.reproduction_plan.make_plan`; no judges = the published ones, or the paper's by its protocol.
+        See `reference_models.reproduction_plan.make_plan`; no judges = the published ones, or by the paper's protocol
+        the paper's.
     throughput
         Measured speeds; None = those that come with GenDiv.
     paper_protocol
@@ -61,17 +64,17 @@ def reproduction(
     UserError
         If no throughput was measured, or the GPU or judge is not known.
     """
-    from benchmark.reproduction_plan import make_plan
-    from benchmark.reproduction_plan_text import markdown, shell, tables
     from benchmark.runs import write_atomically
     from leaderboard.paper_plan import open_cells
     from leaderboard.paper_protocol import PAPER_JUDGES
     from leaderboard.paper_tables import paper_tables
     from reference_models.plan import read_throughput
+    from reference_models.reproduction_plan import make_plan
+    from reference_models.reproduction_plan_text import markdown, shell, tables
 
     empty = open_cells(list(paper_tables().values()), boards, paper_protocol=paper_protocol)
     judges = judges or (PAPER_JUDGES if paper_protocol else ())
-    plan = make_plan(empty, read_throughput(throughput), gpu=gpu, price=price, judges=judges)
+    plan = make_plan(wanted(empty), read_throughput(throughput), gpu=gpu, price=price, judges=judges)
     if out is not None:
         write_atomically(out / "plan.md", markdown(plan))
         write_atomically(out / "plan.sh", shell(plan))
@@ -81,3 +84,18 @@ def reproduction(
         print(f"note: {note}")
     if out is not None:
         print(f"plan: {out / 'plan.md'}, {out / 'plan.sh'}")
+
+
+def wanted(empty: Open) -> Wanted:
+    """Say the board's empty cells in the plan's own terms: neither of the two packages imports the other."""
+    from reference_models.reproduction_plan import Wanted, WantedRun
+
+    runs = (WantedRun(run.model, run.method, run.suite, tuple(map(_cell, run.cells))) for run in empty.runs)
+    return Wanted(tuple(runs), tuple(map(_cell, empty.others)))
+
+
+def _cell(cell: OpenCell) -> Cell:
+    from reference_models.reproduction_plan import Cell
+
+    named = cell.table, cell.row.model, cell.row.method, cell.column.title
+    return Cell(*named, cell.metric, cell.temperature, cell.measured_by)

@@ -12,8 +12,9 @@ from leaderboard.reproduction import reproduce
 
 METHODS = ("sft", "ppo")
 """What a card's method may be, beside the best of N; other ways are answered by no row of a board."""
-OVER_SFT = "head_to_head"
-"""What metrics begin with that compare with the SFT run instead of the references."""
+NLI = "nli_"
+"""What metrics begin with that a classifier gives. A row is computed without one, so that none holds them."""
+BY_NLI = "gendiv score --nli MODEL, on its run"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,13 @@ class OpenCell:
     column: PaperColumn
     metric: str
     temperature: float
+
+    @property
+    def measured_by(self) -> str | None:
+        """What would measure it where no row of a board can hold it; None = a row can, or nothing here does."""
+        if self.column.measured_by is None and self.metric.startswith(NLI) and _is_declared(self.row.method):
+            return BY_NLI
+        return self.column.measured_by
 
 
 @dataclass(frozen=True)
@@ -38,26 +46,6 @@ class NeededRun:
     suite: str
     cells: tuple[OpenCell, ...]
 
-    @property
-    def n(self) -> int:
-        """Outputs of which the best is kept; 1 where none is chosen."""
-        return int(self.method.removeprefix(BEST_OF)) if self.method.startswith(BEST_OF) else 1
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether a cell holds a win rate against the references."""
-        return any(cell.metric.startswith("win_rate") for cell in self.cells)
-
-    @property
-    def is_judged_over_sft(self) -> bool:
-        """Whether a cell holds a win rate over the SFT run."""
-        return any(cell.metric.startswith(OVER_SFT) for cell in self.cells)
-
-    @property
-    def has_nli(self) -> bool:
-        """Whether a cell holds NLI diversity."""
-        return any(cell.metric.startswith("nli") for cell in self.cells)
-
 
 @dataclass(frozen=True)
 class Open:
@@ -66,11 +54,11 @@ class Open:
     runs: tuple[NeededRun, ...]
     """In the tables' order of models and methods."""
     others: tuple[OpenCell, ...]
-    """Those that no run of a suite answers; their columns say what measures them."""
+    """Those that no row of a board can hold, whatever is run."""
 
 
 def open_cells(tables: Sequence[PaperTable], boards: Sequence[Board], *, paper_protocol: bool = False) -> Open:
-    """Gather the cells whose verdict is "not run", by the runs that would answer them.
+    """Gather the cells whose verdict is "not run", by the runs whose rows would answer them.
 
     Parameters
     ----------
@@ -89,10 +77,14 @@ def open_cells(tables: Sequence[PaperTable], boards: Sequence[Board], *, paper_p
                 continue
             found = OpenCell(table.name, cell.row, cell.column, cell.metric, cell.temperature)
             method = cell.row.method
-            known = method in METHODS or (method.startswith(BEST_OF) and method.removeprefix(BEST_OF).isdigit())
-            if known and (cell.column.measured_by is None or cell.metric.startswith(OVER_SFT)):
+            if _is_declared(method) and found.measured_by is None:
                 runs.setdefault((cell.row.model, table.suite, method), []).append(found)
             else:
                 others.append(found)
     needed = tuple(NeededRun(model, method, suite, tuple(cells)) for (model, suite, method), cells in runs.items())
     return Open(needed, tuple(others))
+
+
+def _is_declared(method: str) -> bool:
+    """Whether a card can say that a run was made in this way."""
+    return method in METHODS or (method.startswith(BEST_OF) and method.removeprefix(BEST_OF).isdigit())

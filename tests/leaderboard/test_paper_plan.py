@@ -1,10 +1,14 @@
 """Which runs the empty cells need: those that nothing answers, and each once."""
 
-import pytest
+from collections import Counter
+
 from synthetic_scores import SUITES, swept
 
+from benchmark.metrics.catalog import OWN
+from benchmark.submission.validate import NOT_OURS
 from leaderboard.board import boards
-from leaderboard.paper_plan import NeededRun, OpenCell, open_cells
+from leaderboard.paper_plan import NLI as NLI_METRICS
+from leaderboard.paper_plan import open_cells
 from leaderboard.paper_tables import PaperColumn, PaperRow, PaperTable, paper_tables
 
 EAD = PaperColumn(key="ead", title="EAD", role="ood", metric="ead_per_input")
@@ -43,43 +47,40 @@ def test_a_cell_that_a_row_answers_is_not_open():
     assert [run.method for run in found.runs] == ["sft", "best-of-16"]
 
 
-def test_what_something_else_measures_needs_no_run_but_a_rate_over_sft_does():
-    found = open_cells([table("table-1", STUDY, OVER, rows=ROWS[1:2])], [])
+def test_what_no_row_can_hold_needs_no_run():
+    found = open_cells([table("table-1", STUDY, OVER, NLI, EAD, rows=ROWS[1:2])], [])
     [run] = found.runs
-    assert [cell.column.key for cell in run.cells] == ["over"]
-    assert [cell.column.key for cell in found.others] == ["study"]
-    assert (run.is_judged, run.is_judged_over_sft, run.has_nli) == (False, True, False)
+    assert [cell.column.key for cell in run.cells] == ["ead"]
+    assert [(cell.column.key, cell.measured_by) for cell in found.others] == [
+        ("study", "gendiv study"),
+        ("over", "gendiv judge --against"),
+        ("nli", "gendiv score --nli MODEL, on its run"),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("column", "flags"),
-    [
-        (EAD, (False, False, False)),
-        (RATE, (True, False, False)),
-        (NLI, (False, False, True)),
-        (OVER, (False, True, False)),
-    ],
-)
-def test_what_a_run_needs_is_what_its_cells_hold(column, flags):
-    cell = OpenCell("table-1", ROWS[1], column, column.metric, 1.0)
-    run = NeededRun("org/base", "ppo", "toy", (cell,))
-    assert (run.is_judged, run.is_judged_over_sft, run.has_nli) == flags
+def test_what_a_row_cannot_hold_is_what_is_left_out_of_the_claims_that_are_checked():
+    assert set(NOT_OURS) == {OWN, NLI_METRICS}, "what an author's own metric gives is no cell of the paper"
+
+
+def test_of_a_way_that_no_card_declares_nothing_here_measures_anything():
+    found = open_cells([table("table-1", NLI, EAD, rows=ROWS[3:])], [])
+    assert (found.runs, [cell.measured_by for cell in found.others]) == ((), [None, None])
 
 
 def test_the_papers_protocol_asks_for_its_own_quantities():
-    ours, papers = (open_cells([table("table-1", NLI)], [], paper_protocol=own) for own in (False, True))
-    assert [(cell.metric, cell.temperature) for run in ours.runs for cell in run.cells] == [("nli_per_input", 1.0)] * 3
+    nli, ead = NLI, EAD.model_copy(update={"paper_metric": "ead_rlfh_per_input"})
+    ours, papers = (open_cells([table("table-1", nli, ead)], [], paper_protocol=own) for own in (False, True))
+    assert [(cell.metric, cell.temperature) for run in ours.runs for cell in run.cells] == [("ead_per_input", 1.0)] * 3
     temperatures = {run.method: run.cells[0].temperature for run in papers.runs}
     assert temperatures == {"sft": 1.0, "ppo": 1.0, "best-of-16": 0.7}
-    assert {cell.metric for run in papers.runs for cell in run.cells} == {"nli_paper_table_per_input"}
-
-
-@pytest.mark.parametrize(("method", "n"), [("best-of-16", 16), ("best-of-4", 4), ("ppo", 1), ("sft", 1)])
-def test_best_of_n_says_its_n(method, n):
-    assert NeededRun("m", method, "s", ()).n == n
+    assert {cell.metric for run in papers.runs for cell in run.cells} == {"ead_rlfh_per_input"}
+    assert [cell.metric for cell in papers.others[:3]] == ["nli_paper_table_per_input"] * 3
 
 
 def test_of_the_papers_own_tables_every_run_is_of_a_way_that_a_card_declares():
     found = open_cells(list(paper_tables().values()), [])
     assert {run.method for run in found.runs} == {"sft", "ppo", "best-of-16"}
     assert len({(run.model, run.suite, run.method) for run in found.runs}) == len(found.runs)
+    assert sum(len(run.cells) for run in found.runs) == 123
+    told = Counter((cell.metric.startswith("nli"), cell.table == "figure-4") for cell in found.others)
+    assert told == {(True, False): 36, (False, True): 6, (False, False): 5}

@@ -8,9 +8,9 @@ from benchmark.errors import UserError
 from benchmark.judging.config import ChatConfig, find_judge
 from benchmark.judging.judge import Pair
 from benchmark.judging.question import Question, about_tokens, orders_asked
-from benchmark.paper_experiments import BYTES_A_TOKEN, Experiment
 from benchmark.records import Prompt, Sample
 from benchmark.suites import Suite
+from reference_models.paper_experiments import BYTES_A_TOKEN, Experiment
 
 
 def judge_cost(suite: Suite, experiment: Experiment, config: ChatConfig) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from benchmark.reproduction_plan import Plan, Section, Step
 from reference_models.plan import Hours
+from reference_models.reproduction_plan import Plan, Section, Step
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 """Title, header, rows."""
@@ -15,7 +15,7 @@ STAGES = ("sft", "reward-model", "ppo", "sampling", "judge")
 
 
 def tables(plan: Plan) -> list[Table]:
-    """Costs by base model and stage, then by run with what it needs before it, then the cells that no run answers."""
+    """Costs by base model and stage, then by run with what it needs before it, then the cells that no row can hold."""
     price = "" if plan.price is None else f", at ${plan.price:g} a GPU hour"
     header = ("base model", "suite", "cells", *(f"{stage} h" for stage in STAGES[:-1]), "GPU h in all", *_money(plan))
     rows = [
@@ -37,10 +37,10 @@ def tables(plan: Plan) -> list[Table]:
     if plan.others:
         named = ("table", "model", "method", "column", "measured by")
         others: list[tuple[str, ...]] = [
-            (cell.table, cell.row.model, cell.row.method, cell.column.title, cell.column.measured_by or "nothing here")
+            (cell.table, cell.model, cell.method, cell.column, cell.measured_by or "nothing here")
             for cell in plan.others
         ]
-        found.append(("cells that no run of a suite answers", named, others))
+        found.append(("cells that no row of a board can hold", named, others))
     return found
 
 
@@ -104,7 +104,7 @@ def _cells(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             steps = section.needed_by(run)
             costs = str(_hours(steps)), f"{sum(step.dollars for step in steps):,.2f}"
             for cell in run.cells:
-                named = (cell.table, run.model, run.method, cell.column.title, cell.metric, f"{cell.temperature:g}")
+                named = (cell.table, run.model, run.method, cell.column, cell.metric, f"{cell.temperature:g}")
                 rows.append((*named, *costs))
     return header, rows
 
@@ -115,16 +115,16 @@ def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def shell(plan: Plan) -> str:
     """The commands as a script; each can be repeated, and what is done is done."""
-    uses_nli = any("$NLI" in step.command for section in plan.sections for step in section.steps)
     lines = [
         "#!/usr/bin/env bash",
         "# Fills the paper's empty cells, by `gendiv reproduce plan`. The judge's key is read from OPENAI_API_KEY.",
         "set -euo pipefail",
         ': "${ORG:?set ORG to whose models they are: the part before the slash}"',
+        "mkdir -p data models runs",
+        "",
+        "# Training data",
+        *map(line_of, plan.exports),
     ]
-    if uses_nli:
-        lines.append(': "${NLI:?set NLI to a cross-encoder for natural language inference: a folder, or a hub id}"')
-    lines += ["mkdir -p data models runs", "", "# Training data", *map(line_of, plan.exports)]
     for section in plan.sections:
         lines += ["", f"# {_title(section)}", *map(line_of, section.steps)]
     return "\n".join(lines) + "\n"
@@ -137,9 +137,11 @@ def _title(section: Section) -> str:
 def line_of(step: Step) -> str:
     """One command for a shell; what refuses to write over what is there is left out where it is there."""
     words = " ".join(f'"{word}"' if word.startswith("$") else shlex.quote(word) for word in step.command)
-    if step.stage == "base model":
-        return f"test -e {shlex.quote(step.command[4])} || {words}"
-    return words
+    if not step.made:
+        return words
+    # The organisation alone is quoted: a pattern in quotes would be taken as the name of a file.
+    made = step.made.replace("$ORG", '"$ORG"')
+    return f"ls -d {made} >/dev/null 2>&1 || {words}"
 
 
 def _fence(steps: Sequence[Step]) -> str:

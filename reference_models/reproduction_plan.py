@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.judge_cost import judge_cost, priced_judge
-from benchmark.paper_experiments import EXPERIMENTS, Experiment
 from benchmark.suites import Suite, load_suite
-from leaderboard.paper_plan import NeededRun, Open, OpenCell
 from reference_models import plan
 from reference_models.architectures import PaperModel, paper_models
+from reference_models.judge_cost import judge_cost, priced_judge
 from reference_models.memory import Counts, Lengths, count, memory
+from reference_models.paper_experiments import EXPERIMENTS, Experiment
 
 MEMORY = {"H200": 141e9, "H100": 80e9, "A100": 80e9}
 """Part of a GPU's name → its bytes, as its maker says."""
@@ -29,6 +28,53 @@ ROOM = 1.1
 LAYERS = {"opt": "OPTDecoderLayer", "llama": "LlamaDecoderLayer"}
 """Model type → the class of its layers, which FSDP wraps."""
 PROCESSES = (1, 2, 4, 8)
+BEST_OF = "best-of-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of one of the paper's tables that holds no value of ours yet."""
+
+    table: str
+    model: str
+    method: str
+    column: str
+    """Its title."""
+    metric: str
+    temperature: float
+    measured_by: str | None = None
+    """What would measure it where no row of a board can hold it."""
+
+
+@dataclass(frozen=True)
+class WantedRun:
+    """A run of a suite whose row would fill cells."""
+
+    model: str
+    """Base model, by its name on the hub."""
+    method: str
+    """``sft``, ``ppo`` or ``best-of-N``."""
+    suite: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def n(self) -> int:
+        """Outputs of which the best is kept; 1 where none is chosen."""
+        return int(self.method.removeprefix(BEST_OF)) if self.method.startswith(BEST_OF) else 1
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a cell holds a win rate against the references."""
+        return any(cell.metric.startswith("win_rate") for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a plan is made for."""
+
+    runs: tuple[WantedRun, ...]
+    others: tuple[Cell, ...] = ()
+    """Cells that no row of a board can hold: told, not planned."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +88,8 @@ class Step:
     gpus: int = 1
     run: str = ""
     """The method of the run that it is of; empty where it makes a checkpoint or data."""
+    made: str = ""
+    """A pattern of what is there once it is done, for a command that refuses to write over it; else empty."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +100,9 @@ class Section:
     model: PaperModel
     suite: str
     steps: tuple[Step, ...]
-    runs: tuple[NeededRun, ...]
+    runs: tuple[WantedRun, ...]
 
-    def needed_by(self, run: NeededRun) -> list[Step]:
+    def needed_by(self, run: WantedRun) -> list[Step]:
         """Steps that a run takes, those before it included."""
         stages = {"sft"} if run.method == "sft" else {"sft", "reward-model", run.method}
         return [step for step in self.steps if step.run == run.method or (not step.run and step.stage in stages)]
@@ -77,7 +125,7 @@ class Plan:
     sections: tuple[Section, ...]
     exports: tuple[Step, ...]
     """Training data, once for all models."""
-    others: tuple[OpenCell, ...]
+    others: tuple[Cell, ...]
     gpu: str
     notes: tuple[str, ...]
     price: float | None = None
@@ -114,19 +162,19 @@ class _Speeds:
 
 
 def make_plan(
-    empty: Open,
+    wanted: Wanted,
     measured: Sequence[plan.Measured],
     *,
     gpu: str | None = None,
     price: float | None = None,
     judges: Sequence[str] = (),
 ) -> Plan:
-    """Lay out what the empty cells need.
+    """Lay out what the wanted runs need.
 
     Parameters
     ----------
-    empty
-        See `leaderboard.paper_plan.open_cells`.
+    wanted
+        The runs that would fill the empty cells, and the cells that none would.
     measured
         See `plan.read_throughput`.
     gpu
@@ -143,19 +191,19 @@ def make_plan(
     """
     speeds = _Speeds(measured, plan.choose_gpu(measured, gpu))
     sections, exports = [], dict[tuple[str, ...], Step]()
-    groups: dict[tuple[str, str], list[NeededRun]] = {}
-    for run in empty.runs:
+    groups: dict[tuple[str, str], list[WantedRun]] = {}
+    for run in wanted.runs:
         groups.setdefault((run.suite, run.model), []).append(run)
     known = paper_models()
     order = sorted(groups, key=lambda key: (list(EXPERIMENTS).index(key[0]), known[key[1]].parameters))
-    suites = {name: _judged(name, [run for run in empty.runs if run.suite == name], judges) for name, _ in order}
+    suites = {name: _judged(name, [run for run in wanted.runs if run.suite == name], judges) for name, _ in order}
     for suite, model in order:
         section = _section(suites[suite], known[model], groups[suite, model], speeds)
         sections.append(section)
         for step in _exports(EXPERIMENTS[suite], groups[suite, model]):
             exports[step.command] = step
     return Plan(
-        tuple(sections), tuple(exports.values()), empty.others, speeds.gpu, tuple(_notes(sections, speeds)), price
+        tuple(sections), tuple(exports.values()), wanted.others, speeds.gpu, tuple(_notes(sections, speeds)), price
     )
 
 
@@ -169,9 +217,9 @@ class _Judged:
     dollars: float
 
 
-def _judged(name: str, runs: Sequence[NeededRun], judges: Sequence[str]) -> _Judged:
+def _judged(name: str, runs: Sequence[WantedRun], judges: Sequence[str]) -> _Judged:
     suite = load_suite(name)
-    if not any(run.is_judged or run.is_judged_over_sft for run in runs):
+    if not any(run.is_judged for run in runs):
         return _Judged(suite, "", 0.0)
     config = priced_judge(suite, judges)
     return _Judged(suite, config.judge, judge_cost(suite, EXPERIMENTS[name], config))
@@ -180,7 +228,7 @@ def _judged(name: str, runs: Sequence[NeededRun], judges: Sequence[str]) -> _Jud
 # ---- Training ----
 
 
-def _exports(experiment: Experiment, runs: Sequence[NeededRun]) -> list[Step]:
+def _exports(experiment: Experiment, runs: Sequence[WantedRun]) -> list[Step]:
     kinds = ["pairs", *(["preferences"] if _methods(runs) > {"sft"} else []), *(["prompts"] if _has_ppo(runs) else [])]
     return [
         Step("data", ("gendiv", "data", "export", experiment.task, "--kind", kind, "--out", _data(experiment, kind)))
@@ -188,12 +236,12 @@ def _exports(experiment: Experiment, runs: Sequence[NeededRun]) -> list[Step]:
     ]
 
 
-def _section(judged: _Judged, model: PaperModel, runs: Sequence[NeededRun], speeds: _Speeds) -> Section:
+def _section(judged: _Judged, model: PaperModel, runs: Sequence[WantedRun], speeds: _Speeds) -> Section:
     suite = judged.suite.suite
     experiment = EXPERIMENTS[suite]
     recipe = experiment.recipe(model)
     copy = ("python", "-m", "reference_models.base_model", model.name, _base(model), *shlex.split(model.base))
-    steps = [Step("base model", copy)]
+    steps = [Step("base model", copy, made=_base(model))]
     trained = ["sft", *(["reward-model"] if _methods(runs) > {"sft"} else []), *(["ppo"] if _has_ppo(runs) else [])]
     for method in trained:
         steps.append(_training(method, recipe, model, experiment, speeds))
@@ -265,7 +313,7 @@ def _counts(method: str, args: Any, model: str) -> Counts:
 # ---- Evaluation ----
 
 
-def _evaluation(run: NeededRun, recipe: str, model: PaperModel, judged: _Judged, speeds: _Speeds) -> list[Step]:
+def _evaluation(run: WantedRun, recipe: str, model: PaperModel, judged: _Judged, speeds: _Speeds) -> list[Step]:
     suite, experiment = judged.suite, EXPERIMENTS[run.suite]
     sampling = suite.sampling
     assert sampling is not None
@@ -285,20 +333,18 @@ def _evaluation(run: NeededRun, recipe: str, model: PaperModel, judged: _Judged,
         hours += speeds.hours(read, "reward-model", model.parameters, compiled=False)
     told = ("--name", name, "--method", method, "--trained-on", experiment.task)
     steps = [Step("sampling", ("gendiv", "run", sampled, "--suite", suite.id, "--out", folder, *told), hours)]
-    judging = ("gendiv", "judge", folder, "--judge", judged.judge)
     if run.is_judged:
-        steps.append(Step("judge", judging, dollars=judged.dollars))
-    if run.is_judged_over_sft:
-        steps.append(Step("judge", (*judging, "--against", f"runs/{recipe}/sft"), dollars=judged.dollars))
+        steps.append(Step("judge", ("gendiv", "judge", folder, "--judge", judged.judge), dollars=judged.dollars))
     asked = ("--judge", judged.judge) if run.is_judged else ()
-    nli = ("--nli", "$NLI") if run.has_nli else ()
-    steps.append(Step("score", ("gendiv", "score", folder, *asked, *nli)))
+    steps.append(Step("score", ("gendiv", "score", folder, *asked)))
     card = ["--method", method, "--base-model", model.name, "--trained-on", experiment.task]
     if run.n > 1:
         card += ["--decoding", run.method]
     if run.method != "sft":
         card += ["--reward-model", _model(recipe, "reward-model")]
-    steps.append(Step("submit", ("gendiv", "submit", folder, "--as", f"$ORG/{name}", *card)))
+    submit = ("gendiv", "submit", folder, "--as", f"$ORG/{name}", *card)
+    # As `benchmark.submission.record.Submission.folder` has it; the revision between is known once it is trained.
+    steps.append(Step("submit", submit, made=f"submissions/$ORG__{name}/*/{suite.id}"))
     return [replace(step, run=run.method) for step in steps]
 
 
@@ -317,11 +363,11 @@ def _base(model: PaperModel) -> str:
     return f"models/{model.name.rpartition('/')[2]}"
 
 
-def _methods(runs: Iterable[NeededRun]) -> set[str]:
+def _methods(runs: Iterable[WantedRun]) -> set[str]:
     return {"sft", *(run.method for run in runs)}
 
 
-def _has_ppo(runs: Iterable[NeededRun]) -> bool:
+def _has_ppo(runs: Iterable[WantedRun]) -> bool:
     return any(run.method == "ppo" for run in runs)
 
 

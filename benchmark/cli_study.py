@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -44,8 +46,7 @@ Only = Annotated[
 Quick = Annotated[bool, typer.Option("--quick", help="Few prompts and steps: it shows that it works, and no more.")]
 
 
-@app.command()
-def kl(
+def _offered(
     world: World = "pocket",
     ladders: Ladders = Path("runs/study"),
     seeds: Seeds = "11,12,13,14,15",
@@ -57,76 +58,40 @@ def kl(
     only: Only = None,
     quick: Quick = False,
 ) -> None:
-    """PPO's KL penalty: estimators k1, k2 and k3 over their coefficients, compared at equal KL."""
-    _study("kl", **locals())
+    """What a study may be told; its signature is that of every command."""
 
 
-@app.command()
-def temperature(
-    world: World = "pocket",
-    ladders: Ladders = Path("runs/study"),
-    seeds: Seeds = "11,12,13,14,15",
-    out: Out = Path("runs/studies"),
-    results: Results = Path("reference_models/results"),
-    suite: SuiteName = None,
-    judge: JudgeName = None,
-    workers: Workers = 2,
-    only: Only = None,
-    quick: Quick = False,
-) -> None:
-    """PPO beside SFT's own temperature curve: at equal diversity, win rate and token entropy."""
-    _study("temperature", **locals())
+def _offer(name: str, told: str, *, without: Collection[str] = ()) -> None:
+    """Add a study's command; ``without`` are options that it has no use for."""
+    hints = get_type_hints(_offered, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(_offered).parameters.values()
+        if parameter.name not in without
+    ]
+
+    def command(**given: Any) -> None:
+        defaults = {p.name: p.default for p in inspect.signature(_offered).parameters.values()}
+        _study(name, **{**defaults, **given})
+
+    command.__doc__ = told
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command(name)(command)
 
 
-@app.command("best-of-n")
-def best_of_n(
-    world: World = "pocket",
-    ladders: Ladders = Path("runs/study"),
-    seeds: Seeds = "11,12,13,14,15",
-    out: Out = Path("runs/studies"),
-    results: Results = Path("reference_models/results"),
-    suite: SuiteName = None,
-    judge: JudgeName = None,
-    workers: Workers = 2,
-    only: Only = None,
-    quick: Quick = False,
-) -> None:
-    """Best-of-n for n = 1 to 64 from one pool: reward, win rate, diversity and distance."""
-    _study("best-of-n", **locals())
-
-
-@app.command()
-def size(
-    world: World = "pocket",
-    ladders: Ladders = Path("runs/study"),
-    seeds: Seeds = "11,12,13,14,15",
-    out: Out = Path("runs/studies"),
-    results: Results = Path("reference_models/results"),
-    suite: SuiteName = None,
-    judge: JudgeName = None,
-    workers: Workers = 2,
-    only: Only = None,
-    quick: Quick = False,
-) -> None:
-    """PPO at three sizes of the model, each with a reward model of its own; pocket alone."""
-    _study("size", **locals())
-
-
-@app.command()
-def seeds(
-    world: World = "pocket",
-    ladders: Ladders = Path("runs/study"),
-    seeds: Seeds = "11,12,13,14,15",
-    out: Out = Path("runs/studies"),
-    results: Results = Path("reference_models/results"),
-    suite: SuiteName = None,
-    judge: JudgeName = None,
-    workers: Workers = 2,
-    only: Only = None,
-    quick: Quick = False,
-) -> None:
-    """Every method beside SFT, over training seeds."""
-    _study("seeds", **locals())
+_offer("kl", "PPO's KL penalty: estimators k1, k2 and k3 over their coefficients, at equal KL and at equal win rate.")
+_offer("temperature", "PPO beside SFT's own temperature curve: at equal diversity, win rate and token entropy.")
+_offer("best-of-n", "Best-of-n for n = 1 to 64 from one pool: reward, win rate, diversity and distance.")
+_offer(
+    "size",
+    "PPO at three sizes of the pocket model, each with a ladder and reward model of its own under --out.",
+    without=("world", "ladders"),
+)
+_offer(
+    "seeds",
+    "Every method beside SFT, over training seeds. Of the pocket world reference_models/results/pocket.md says it.",
+)
 
 
 def _study(
@@ -140,6 +105,9 @@ def _study(
     only: str | None,
     **given: Any,
 ) -> None:
+    if name == "seeds" and world == "pocket" and (suite or judge):
+        raise UserError("--suite and --judge: the pocket ladders are compared on their own suite, by its own judge")
+
     from benchmark.progress import Bars
     from reference_models.studies.setting import Setting
     from reference_models.studies.world import load_world

@@ -22,6 +22,7 @@ from benchmark.provenance import environment
 from benchmark.records import Prompt, Record, Sampling, Verdict
 from benchmark.reward_model import compute_exactly, encode, load, score_sequences
 from benchmark.runs import appending, drop_cut_off_line, read_jsonl, write_atomically
+from benchmark.sampling.checkpoint import weights_sha256
 from benchmark.sampling.hf import HFSampler
 from benchmark.sampling.model import build
 from benchmark.sampling.sampler import Request
@@ -76,6 +77,7 @@ def run(setting: Setting) -> None:
     limit = QUICK_PROMPTS if setting.quick else None
     jobs = []
     for seed in setting.seeds:
+        refuse_others_pools(setting, seed)
         for task in tasks_asked(setting):
             path = pool_path(setting, seed, task)
             fill = partial(_fill, setting.world, seed, task, k * largest, limit, path)
@@ -88,6 +90,35 @@ def report(setting: Setting) -> Path:
     from reference_models.studies.best_of_n_report import write_report
 
     return write_report(setting)
+
+
+def made_of(world: World, seed: int) -> dict[str, str]:
+    """Identify what a seed's pools are made of; a model whose folder is not there is left out."""
+    suite = load_suite(world.suite)
+    models = {"policy": world.model(seed, "sft"), "reward model": world.model(seed, "reward-model")}
+    weights = {name: weights_sha256(folder) for name, folder in models.items() if folder.is_dir()}
+    judge = find_judge(world.judge.judge or suite.judge or "", model=world.judge.model)
+    return {"suite": suite.id, "judge": f"{judge.judge} {judge.sha256}", **weights}
+
+
+def refuse_others_pools(setting: Setting, seed: int) -> None:
+    """Refuse pools of another suite, judge, policy or reward model.
+
+    Pools of before this was recorded are believed.
+
+    Raises
+    ------
+    UserError
+        Naming what differs.
+    """
+    path = pool_path(setting, seed, "any").with_name("made.json")
+    recorded = json.loads(path.read_text(encoding="utf-8")).get("made_of", {}) if path.exists() else {}
+    for what, here in made_of(setting.world, seed).items():
+        if recorded.get(what, here) != here:
+            raise UserError(
+                f"its pools are of another {what}: {recorded[what]}, where {here} is asked for; give another --out",
+                where=path,
+            )
 
 
 def read_pools(path: Path, prompts: Sequence[Prompt], draws: int) -> list[Pool]:
@@ -124,7 +155,8 @@ def _fill(world: World, seed: int, task: str, draws: int, limit: int | None, pat
         missing = [prompt for prompt in prompts if prompt.doc_id not in done]
         if not missing:
             return
-        write_atomically(path.with_name("made.json"), json.dumps(environment()) + "\n")
+        made = {"made_of": made_of(world, seed), **environment()}
+        write_atomically(path.with_name("made.json"), json.dumps(made) + "\n")
         drawer = _Drawer(world, seed, suite, task, prompts, sampling)
         for prompt in drawer.sampler.prepare(missing, sampling):
             asked = next(own for own in missing if own.doc_id == prompt.doc_id)

@@ -20,8 +20,9 @@ from benchmark.runs import write_atomically
 from benchmark.statistics.two_way import TwoWay, two_way_t
 from benchmark.suites import load_suite
 from reference_models.best_of_n import best_of_n_law, best_of_n_weights, kl_bound, kl_to_base
+from reference_models.data import sha256_of
 from reference_models.schedule import Job, Report, run_jobs
-from reference_models.studies.best_of_n import Pool, pool_path, read_pools, sizes, tasks_asked
+from reference_models.studies.best_of_n import Pool, pool_path, read_pools, refuse_others_pools, sizes, tasks_asked
 from reference_models.studies.report import NAMES, made_on, spelled, table, told, verdict, write
 from reference_models.studies.setting import Setting
 
@@ -52,6 +53,8 @@ class Found:
 def write_report(setting: Setting) -> Path:
     """Read the pools, compute every n, and write the report."""
     k, largest = sizes(setting)
+    for seed in setting.seeds:
+        refuse_others_pools(setting, seed)
     found = compute(setting, k, largest)
     suite = load_suite(setting.world.suite)
     lines = [
@@ -93,7 +96,7 @@ def compute(setting: Setting, k: int, largest: int) -> list[Found]:
     jobs = [
         Job(f"seed-{seed}/{task}", partial(_embed, path, asked[task], k, largest, suite.encoder))
         for (seed, task), path in paths.items()
-        if not _embedded(path).exists()
+        if not _is_embedded(path)
     ]
     run_jobs(jobs, setting.workers, setting.progress)
     found = []
@@ -117,9 +120,17 @@ def _embedded(path: Path) -> Path:
     return path.with_name(f"{path.stem}.diversity.json")
 
 
+def _is_embedded(path: Path) -> bool:
+    """Whether the diversities are there, and are of these very pools."""
+    if not path.exists() or not _embedded(path).exists():
+        return False
+    kept = json.loads(_embedded(path).read_text(encoding="utf-8"))
+    return bool(kept.get("pools_sha256") == sha256_of(str(path)))
+
+
 def _embed(path: Path, prompts: Sequence[Prompt], k: int, largest: int, encoder: str, report: Report) -> None:
     pools, own = read_pools(path, prompts, k * largest), Encoder(encoder)
-    found = {}
+    found: dict[str | int, Any] = {"pools_sha256": sha256_of(str(path))}
     for n in powers(largest):
         found[n] = {name: row.round(6).tolist() for name, row in diversities(pools, n, k, own).items()}
         report("embedding", 1, len(powers(largest)))

@@ -22,6 +22,7 @@ from reference_models.arguments import differing
 from reference_models.gpu import a_share_of_the_gpu
 from reference_models.methods import load_method
 from reference_models.schedule import Report
+from reference_models.studies.bound import refuse_others_run
 from reference_models.studies.measure import Measured, measure, write_measured
 from reference_models.studies.world import World
 from reference_models.training import DivergedError
@@ -79,11 +80,15 @@ def do(cell: Cell, world: World, report: Report) -> None:
     Raises
     ------
     UserError
-        If the folder belongs to other arguments.
+        If the folder belongs to other arguments, another policy, suite or judge; or the policy is not there.
     """
     trained = cell.folder / "model"
     if cell.policy is None:
         _check_arguments(cell)
+    elif not cell.policy.is_dir():
+        raise UserError("no such checkpoint", where=cell.policy)
+    if cell.measured_path.exists():
+        refuse_others_run(cell.run, world, cell.policy)
     if not cell.is_done:
         if cell.policy is None:
             cell.folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +139,9 @@ def _evaluate(cell: Cell, policy: Path, world: World, report: Report) -> None:
         (run,) = pipeline.sample(str(policy), world.suite, cell.run.folder, options, report)
         pipeline.judge(run, report, world.judge)
         found: Measured = {}
+        others = 0.0
         if cell.reference is not None:
-            found = measure(
+            found, others = measure(
                 run,
                 policy,
                 cell.reference,
@@ -146,7 +152,7 @@ def _evaluate(cell: Cell, policy: Path, world: World, report: Report) -> None:
             )
     sampling = run.manifest().identity.sampling
     assert sampling is not None
-    write_measured(cell.measured_path, found, sampling.k)
+    write_measured(cell.measured_path, found, sampling.k, others)
 
 
 def _keep(model: Path, folder: Path) -> None:

@@ -1,12 +1,13 @@
-"""Two families of trainings compared at equal distance from where both began.
+"""Two families of trainings compared at equal distance from where both began, or at equal win rate.
 
 A family is one kind of training with a penalty that was varied. Each of its members has gone a distance and has a
-value; joined in order of distance, by straight lines over the logarithm of the distance, they are a curve.
+value; joined in order of distance, by straight lines over the logarithm of the distance, they are a curve. A win rate
+may stand in the distance's place, and is then taken as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Family(NamedTuple):
     """One kind of training of one seed."""
 
     distances: Floats
-    """[members, prompts], in nats; a member's mean is above 0."""
+    """[members, prompts], in nats, a member's mean above 0; or win rates."""
     values: Floats
     """[members, prompts]; pseudo-values, of a statistic of the whole set."""
 
@@ -42,7 +43,24 @@ class Gap(NamedTuple):
     """Distance and difference, the mean over seeds: for the eye, and for whoever doubts the average."""
 
 
-def on_curve(distances: Floats, values: Floats, at: Floats) -> Floats:
+class WithinSeeds(NamedTuple):
+    """A difference of two kinds of training at equal win rate, each seed over the win rates of its own."""
+
+    estimate: float | None
+    """Over the seeds that answer; None where none does."""
+    interval: Interval | None
+    """None for less than two seeds."""
+    per_seed: list[float | None]
+    reach: list[tuple[float, float] | None]
+    """Of each seed, the win rates that both kinds have; None where they have none in common."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds that answer."""
+        return sum(one is not None for one in self.per_seed)
+
+
+def on_curve(distances: Floats, values: Floats, at: Floats, scale: Callable[[Floats], Floats] = np.log) -> Floats:
     """Read curves at given distances.
 
     Parameters
@@ -52,13 +70,15 @@ def on_curve(distances: Floats, values: Floats, at: Floats) -> Floats:
         either may count; the mean over a range does not notice.
     at
         [G], in nats. Outside of a curve's range its end is taken; see `reach`.
+    scale
+        What the lines are straight over: a rising function of the distance.
 
     Returns
     -------
     ndarray
         [G, n].
     """
-    x, wanted = np.log(distances), np.log(at)
+    x, wanted = scale(distances), scale(at)
     order = np.argsort(x, axis=0, kind="stable")
     x, y = np.take_along_axis(x, order, axis=0), np.take_along_axis(values, order, axis=0)
     columns = [np.interp(wanted, x[:, column], y[:, column]) for column in range(x.shape[1])]
@@ -104,9 +124,8 @@ def gap(ours: Sequence[Family], theirs: Sequence[Family], level: float = 0.95) -
     grid = np.geomspace(*found, GRID)
     rows, curves = [], []
     for mine, other in zip(ours, theirs, strict=True):
-        at = _full(mine, grid) - _full(other, grid)
-        left_out = (_left_out(mine, grid) - _left_out(other, grid)).mean(axis=0)
-        rows.append(pseudo_values(float(at.mean()), left_out))
+        at, row = _difference(mine, other, grid, np.log)
+        rows.append(row)
         curves.append(at)
     both = two_way_t(np.array(rows), level)
     mean = np.mean(curves, axis=0)
@@ -120,13 +139,62 @@ def gap(ours: Sequence[Family], theirs: Sequence[Family], level: float = 0.95) -
     )
 
 
-def _full(family: Family, grid: Floats) -> Floats:
+def gap_within_seeds(ours: Sequence[Family], theirs: Sequence[Family], level: float = 0.95) -> WithinSeeds:
+    """Mean difference of two kinds of training over the win rates that both have in a seed, over the seeds.
+
+    As `gap`, but for two things. The win rates that one seed's fine-tuned model can come to say little of another's,
+    so each seed is averaged over its own; a seed whose two kinds have none in common is left out, and that is a choice
+    by the outcome: the number of seeds belongs beside the estimate. And the lines are straight over the win rate.
+
+    Win rate need not be monotone in the penalty: neighbours on a curve may then be a weak and a strong penalty, and
+    the curve lies between them.
+
+    Parameters
+    ----------
+    ours, theirs
+        One family a seed, on the same prompts in the same order, with win rates for distances.
+    level
+        Confidence level in (0, 1).
+
+    Returns
+    -------
+    WithinSeeds
+        Ours minus theirs.
+    """
+    rows: list[Floats] = []
+    per_seed: list[float | None] = []
+    reached = [reach(pair) for pair in zip(ours, theirs, strict=True)]
+    for mine, other, found in zip(ours, theirs, reached, strict=True):
+        if found is None:
+            per_seed.append(None)
+            continue
+        at, row = _difference(mine, other, np.linspace(*found, GRID), _as_it_is)
+        rows.append(row)
+        per_seed.append(float(at.mean()))
+    if not rows:
+        return WithinSeeds(None, None, per_seed, reached)
+    both = two_way_t(np.array(rows), level)
+    return WithinSeeds(both.estimate, both.interval if len(rows) > 1 else None, per_seed, reached)
+
+
+def _as_it_is(values: Floats) -> Floats:
+    return values
+
+
+def _difference(mine: Family, other: Family, grid: Floats, scale: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+    """Difference of two curves on a grid [G], and the pseudo-values [prompts] of its mean."""
+    at = _full(mine, grid, scale) - _full(other, grid, scale)
+    left_out = (_left_out(mine, grid, scale) - _left_out(other, grid, scale)).mean(axis=0)
+    return at, pseudo_values(float(at.mean()), left_out)
+
+
+def _full(family: Family, grid: Floats, scale: Callable[[Floats], Floats]) -> Floats:
     x, y = (values.mean(axis=1, keepdims=True) for values in family)
-    return on_curve(x, y, grid)[:, 0]
+    return on_curve(x, y, grid, scale)[:, 0]
 
 
-def _left_out(family: Family, grid: Floats) -> Floats:
+def _left_out(family: Family, grid: Floats, scale: Callable[[Floats], Floats]) -> Floats:
     """Curves without each prompt: [G, prompts]."""
     n = family.values.shape[1]
     x, y = ((values.sum(axis=1, keepdims=True) - values) / (n - 1) for values in family)
-    return on_curve(x, y, grid)
+    return on_curve(x, y, grid, scale)

@@ -1,10 +1,11 @@
-"""What the study of the KL penalty found: levels of every cell, and the estimators compared at equal KL."""
+"""What the study of the KL penalty found: levels of every cell, and the estimators at equal KL and equal win rate."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.records import Role, Scores
+from benchmark.statistics.intervals import Interval
 from benchmark.statistics.two_way import TwoWay
 from reference_models.core import KL
 from reference_models.studies import kl
 from reference_models.studies.cells import Cell
-from reference_models.studies.equal_kl import Family, Gap, gap
-from reference_models.studies.measure import Measured, read_measured
+from reference_models.studies.equal_kl import Family, Gap, WithinSeeds, gap, gap_within_seeds
+from reference_models.studies.measure import Measured, drawn_otherwise, read_measured
 from reference_models.studies.report import (
     METRICS,
     NAMES,
@@ -40,6 +42,7 @@ from reference_models.studies.setting import Setting
 
 Floats = NDArray[np.float64]
 BASE: KL = "k1"
+DIVERSITY = "sbert_per_input"
 METHOD = (
     "PPO takes the penalty off the reward, token by token: k1 = log ratio, k2 = half its square, "
     "k3 = ratio⁻¹ − 1 + log ratio (ratio: policy to SFT). Each is trained with several coefficients from the same SFT "
@@ -50,7 +53,16 @@ METHOD = (
     "At equal KL: each seed's curve through its coefficients, straight lines over log KL, differences averaged over "
     "the KL that all curves reach. Brackets are 95 % intervals, two-way over seeds × prompts, and not adjusted for "
     "their number; within a seed, a jackknife over prompts carries the error of the KL as well.",
+    "",
+    "A policy that went as far and learned less keeps more of SFT's diversity, so that difference alone decides "
+    "nothing. At equal win rate: each seed's curve through its coefficients, straight lines over the win rate, "
+    "differences averaged over the win rates that both estimators have in that seed. A seed in which they have none in "
+    "common is left out; the number of seeds tells it, and there is no verdict then. A curve joins its trainings in "
+    "the order of their KL or win rate; where that is not the order of the coefficients, weak and strong penalties are "
+    "neighbours on it.",
 )
+NARROW = 0.2
+"""Range of KL, as a share of its lower end, below which the report tells that it is narrow."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +89,14 @@ class Made:
         prefix = f"seed-{seed}/{estimator}-"
         return [name for name in self.scores if name.startswith(prefix)]
 
-    def families(self, estimator: KL, role: Role, metric: str, kept: NDArray[np.bool_]) -> list[Family]:
-        """One family a seed."""
+    def families(
+        self, estimator: KL, role: Role, metric: str, kept: NDArray[np.bool_], equal: str = "kl"
+    ) -> list[Family]:
+        """One family a seed, of a metric over what is held equal."""
         found = []
         for seed in self.setting.seeds:
             names = self.members(seed, estimator)
-            distances, values = (np.array([self.values(n, role, m)[kept] for n in names]) for m in ("kl", metric))
+            distances, values = (np.array([self.values(n, role, m)[kept] for n in names]) for m in (equal, metric))
             found.append(Family(distances, values))
         return found
 
@@ -90,7 +104,12 @@ class Made:
 def write_report(setting: Setting) -> Path:
     """Score the cells, compare the estimators, and write the report."""
     made = read(setting)
-    gaps = compare(made)
+    gaps, within = compare(made), at_equal_win_rate(made)
+    told_ = answers(gaps, within)
+    turns = {
+        role: {e: {m: turning(made, role, e, m) for m in ("kl", "win_rate")} for e in kl.ESTIMATORS}
+        for role in made.tasks
+    }
     lines = [
         f"# The estimator of PPO's KL penalty, {setting.world.name}",
         "",
@@ -102,11 +121,21 @@ def write_report(setting: Setting) -> Path:
         "",
         "## Answer",
         "",
-        *(f"- {line}" for line in answers(gaps)),
+        *(f"- {line}" for line in told_),
         "",
         "## At equal KL: each estimator minus k1",
         "",
         table(*_gaps(gaps)),
+        "",
+        "## At equal win rate: each estimator minus k1",
+        "",
+        table(*_within(within)),
+        "",
+        "## Seeds in which a stronger penalty does not always go with less",
+        "",
+        "Less KL, or less win rate, is meant; SFT is not among the trainings.",
+        "",
+        table(*_turns(turns, len(setting.seeds))),
         "",
         "## Levels, means over the seeds",
         "",
@@ -118,8 +147,11 @@ def write_report(setting: Setting) -> Path:
     record = {
         "coefficients": {estimator: _coefficients(setting, estimator) for estimator in kl.ESTIMATORS},
         "at_equal_kl": [_numbers(*found) for found in gaps],
-        "answer": answers(gaps),
+        "at_equal_win_rate": [_numbers_within(*found) for found in within],
+        "seeds_not_monotone": turns,
+        "answer": told_,
         "cells": _cells(made),
+        "drawn_otherwise": _drawn_otherwise(made),
         "diverged": dict(made.diverged),
         "made_on": made_on(cell.run.manifest().record for cell in made.cells.values()),
     }
@@ -127,12 +159,13 @@ def write_report(setting: Setting) -> Path:
 
 
 Compared = tuple[Role, KL, str, Gap | None]
+Within = tuple[Role, KL, str, WithinSeeds]
 
 
 def read(setting: Setting) -> Made:
     """Score what is not scored, and read everything."""
     cells = kl.plan(setting)
-    undone(cells)
+    undone(cells, setting.world)
     alive = [cell for cell in cells if not cell.diverged_path.exists()]
     setting.score([cell.run for cell in alive])
     scores = read_scores(alive)
@@ -152,9 +185,7 @@ def compare(made: Made) -> list[Compared]:
         for metric in METRICS:
             kept = complete([made.values(name, role, metric) for name in made.scores])
             base = made.families(BASE, role, metric, kept)
-            for estimator in kl.ESTIMATORS:
-                if estimator == BASE:
-                    continue
+            for estimator in _others():
                 ours = made.families(estimator, role, metric, kept)
                 if all(len(family.values) > 1 for family in (*base, *ours)):
                     found.append((role, estimator, metric, gap(ours, base)))
@@ -163,24 +194,72 @@ def compare(made: Made) -> list[Compared]:
     return found
 
 
-def answers(gaps: Sequence[Compared]) -> list[str]:
-    """Say in words what the intervals say, a line a role and estimator."""
+def at_equal_win_rate(made: Made) -> list[Within]:
+    """Compare every other estimator's diversity with that of k1 where they win as often."""
+    found: list[Within] = []
+    for role in made.tasks:
+        for metric in METRICS[1:]:
+            kept = complete([made.values(name, role, m) for name in made.scores for m in ("win_rate", metric)])
+            base, *others = (made.families(e, role, metric, kept, "win_rate") for e in (BASE, *_others()))
+            found += [
+                (role, estimator, metric, gap_within_seeds(ours, base))
+                for estimator, ours in zip(_others(), others, strict=True)
+            ]
+    return found
+
+
+def turning(made: Made, role: Role, estimator: KL, metric: str) -> list[int]:
+    """Seeds in which a mean does not always fall with a stronger penalty."""
+    found = []
+    for seed in made.setting.seeds:
+        means = [float(np.nanmean(made.values(name, role, metric))) for name in made.members(seed, estimator)]
+        if not is_falling(means):
+            found.append(seed)
+    return found
+
+
+def is_falling(values: Sequence[float]) -> bool:
+    """Whether every value is below the one before it."""
+    return all(after < before for before, after in pairwise(values))
+
+
+def answers(gaps: Sequence[Compared], within: Sequence[Within]) -> list[str]:
+    """Say in words what the intervals say, a line a role and estimator: at equal KL, and at equal win rate."""
     lines = []
     for role, estimator in dict.fromkeys((role, estimator) for role, estimator, _, _ in gaps):
         own = {metric: found for r, e, metric, found in gaps if (r, e) == (role, estimator)}
-        found = own["sbert_per_input"]
-        if found is None:
-            lines.append(f"{NAMES[role]}, {estimator} and {BASE} reached no KL in common, and are not compared")
-            continue
-        parts = [
-            f"{told(verdict(other.interval))} {BASE} in {TITLES[metric]} ({spelled(other.estimate, other.interval)})"
-            for metric, other in own.items()
-            if other is not None
-        ]
-        low, high = found.reach
-        text = ", ".join(parts[:-1]) + f" and {parts[-1]}"
-        lines.append(f"{NAMES[role]}, at equal KL ({low:.2f} to {high:.2f} nats an output) {estimator} is {text}")
+        equal = {metric: found for r, e, metric, found in within if (r, e) == (role, estimator)}
+        lines.append(f"{NAMES[role]}, {_at_equal_kl(estimator, own)}; {_at_equal_win_rate(estimator, equal)}")
     return lines
+
+
+def _at_equal_kl(estimator: KL, own: Mapping[str, Gap | None]) -> str:
+    there = {metric: found for metric, found in own.items() if found is not None}
+    if DIVERSITY not in there:
+        return f"{estimator} and {BASE} reached no KL in common, and are not compared at equal KL"
+    low, high = there[DIVERSITY].reach
+    width = high / low - 1
+    narrow = f", a range of only {width:.0%}".replace("%", " %") if width < NARROW else ""
+    text = _listed([_beside(metric, f.estimate, f.interval) for metric, f in there.items()])
+    return f"at equal KL ({low:.2f} to {high:.2f} nats an output{narrow}) {estimator} is {text}"
+
+
+def _at_equal_win_rate(estimator: KL, own: Mapping[str, WithinSeeds]) -> str:
+    there = own[DIVERSITY]
+    if not there.seeds:
+        return f"no seed has a win rate that {estimator} and {BASE} share"
+    # Seeds that were chosen by their outcome bear no verdict.
+    whole = there.seeds == len(there.per_seed)
+    text = _listed([_beside(metric, f.estimate, f.interval, whole=whole) for metric, f in own.items()])
+    return f"at equal win rate ({there.seeds} of {len(there.per_seed)} seeds) it is {text}"
+
+
+def _beside(metric: str, estimate: float | None, interval: Interval | None, *, whole: bool = True) -> str:
+    return f"{told(verdict(interval if whole else None))} {BASE} in {TITLES[metric]} ({spelled(estimate, interval)})"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def levels(made: Made, role: Role) -> tuple[list[str], list[list[str]]]:
@@ -207,6 +286,34 @@ def _gaps(gaps: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
     return header, list(rows.values())
 
 
+def _within(within: Sequence[Within]) -> tuple[list[str], list[list[str]]]:
+    rows: dict[tuple[Role, KL], list[str]] = {}
+    for role, estimator, _, found in within:
+        row = rows.setdefault((role, estimator), [role, estimator, f"{found.seeds} of {len(found.per_seed)}"])
+        row.append(spelled(found.estimate, found.interval) if found.seeds else "nothing in common")
+    metrics = METRICS[1:]
+    for role, estimator in rows:
+        own = next(f for r, e, metric, f in within if (r, e, metric) == (role, estimator, DIVERSITY))
+        rows[role, estimator].append(", ".join("–" if one is None else f"{one:+z.3f}" for one in own.per_seed))
+    header = ["role", "minus k1", "seeds", *(SHORT[metric] for metric in metrics), f"{SHORT[DIVERSITY]}, by seed"]
+    return header, list(rows.values())
+
+
+def _turns(turns: Mapping[Role, Mapping[KL, Mapping[str, list[int]]]], seeds: int) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [role, estimator, *(f"{len(found[metric])} of {seeds}" for metric in ("kl", "win_rate"))]
+        for role, own in turns.items()
+        for estimator, found in own.items()
+    ]
+    return ["role", "penalty", "KL", "win rate"], rows
+
+
+def _numbers_within(role: Role, estimator: KL, metric: str, found: WithinSeeds) -> dict[str, Any]:
+    numbers = {"role": role, "estimator": estimator, "minus": BASE, "quantity": metric, "seeds": found.seeds}
+    whole = found.seeds == len(found.per_seed)
+    return {**numbers, **found._asdict(), "verdict": verdict(found.interval if whole else None)}
+
+
 def _numbers(role: Role, estimator: KL, metric: str, found: Gap | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {"role": role, "estimator": estimator, "minus": BASE, "quantity": metric}
     if found is None:
@@ -223,6 +330,16 @@ def _cells(made: Made) -> list[dict[str, Any]]:
         }
         rows.append({"cell": name, **means})
     return rows
+
+
+def _others() -> list[KL]:
+    return [estimator for estimator in kl.ESTIMATORS if estimator != BASE]
+
+
+def _drawn_otherwise(made: Made) -> float | None:
+    """Largest share of a cell's outputs that were not measured as the run holds them; None where none recorded it."""
+    shares = [drawn_otherwise(cell.measured_path) for cell in made.cells.values()]
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _coefficients(setting: Setting, estimator: KL) -> list[float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.errors import UserError
 from benchmark.opened import open_run
-from benchmark.records import Prompt, Sampling
+from benchmark.records import Cell, Prompt, Sample, Sampling
 from benchmark.runs import Run, write_atomically
 from benchmark.sampling.hf import HFSampler
 from benchmark.sampling.kv_cache import Continuation
@@ -25,6 +25,8 @@ ENTRIES = 2**24
 """Logits of one forward pass, at most."""
 TOGETHER = 128
 """Outputs that are read together, at most; neighbours are of like length."""
+MOST_OTHERS = 0.01
+"""Share of outputs that may come out otherwise when they are drawn again: as many as rounding on a GPU may change."""
 Measured = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Task → temperature → document → ``kl``, ``log_ratio``, ``entropy``, ``tokens``: means over its outputs."""
 
@@ -71,7 +73,7 @@ def measure(
     dtype: str | None = None,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Measured:
+) -> tuple[Measured, float]:
     """Draw a run's outputs once more, token by token, and read them with the policy and with a reference.
 
     Parameters
@@ -85,10 +87,17 @@ def measure(
     progress
         Called with outputs done since the last call, and outputs in all.
 
+    Returns
+    -------
+    tuple
+        What was measured; and the largest share of a task's outputs at a temperature that came out otherwise than the
+        run holds them.
+
     Raises
     ------
     UserError
-        If the policy cannot be sampled in process.
+        If the policy cannot be sampled in process, or more than `MOST_OTHERS` of a task's outputs at a temperature are
+        not those that the run holds.
     """
     opened = open_run(run)
     sampling, prompts = opened.manifest.identity.sampling, opened.prompts
@@ -100,24 +109,28 @@ def measure(
     other = load_policy(str(reference)).to(device=sampler.model.device, dtype=sampler.model.dtype)
     total = sum(map(len, prompts.values())) * len(sampling.temperatures) * sampling.k
     found: Measured = {}
+    others = 0.0
     for task, asked in prompts.items():
         prepared = sampler.prepare(asked, sampling)
         found[task] = {}
+        held = {sample.cell: sample for sample in run.samples(task)}
         for temperature in sampling.temperatures:
             by_document: dict[str, dict[str, float]] = {}
             outputs = _outputs(sampler, prepared, temperature, sampling)
+            share = _refuse_others(run, task, sampler, outputs, temperature, sampling, held)
+            others = max(others, share)
             together = max(1, TOGETHER // sampling.k)
             for start in range(0, len(outputs), together):
                 part = outputs[start : start + together]
                 by_document |= _means(sampler, other, part, temperature)
                 progress(len(part) * sampling.k, total)
             found[task][str(temperature)] = {prompt.doc_id: by_document[prompt.doc_id] for prompt in asked}
-    return found
+    return found, others
 
 
-def write_measured(path: Path, found: Measured, outputs: int) -> None:
-    """Write what was measured, with the number of outputs a prompt that each mean is over."""
-    write_atomically(path, json.dumps({"outputs": outputs, "tasks": found}) + "\n")
+def write_measured(path: Path, found: Measured, outputs: int, others: float) -> None:
+    """Write what was measured, the number of outputs a prompt that each mean is over, and the share drawn otherwise."""
+    write_atomically(path, json.dumps({"outputs": outputs, "drawn_otherwise": others, "tasks": found}) + "\n")
 
 
 def read_measured(path: Path) -> Measured:
@@ -135,6 +148,12 @@ def read_measured(path: Path) -> Measured:
     return found
 
 
+def drawn_otherwise(path: Path) -> float | None:
+    """Read the share of outputs that came out otherwise when they were drawn again; None where it was not recorded."""
+    share: float | None = json.loads(path.read_text(encoding="utf-8")).get("drawn_otherwise")
+    return share
+
+
 def _outputs(
     sampler: HFSampler, prompts: Sequence[Prompt], temperature: float, sampling: Sampling
 ) -> list[tuple[Prompt, list[Continuation]]]:
@@ -142,6 +161,41 @@ def _outputs(
     requests = [Request(prompt, temperature, index) for prompt in prompts for index in range(k)]
     drawn = sampler.continuations(requests, sampling)
     return [(prompt, drawn[place * k : (place + 1) * k]) for place, prompt in enumerate(prompts)]
+
+
+def _refuse_others(
+    run: Run,
+    task: str,
+    sampler: HFSampler,
+    outputs: Sequence[tuple[Prompt, list[Continuation]]],
+    temperature: float,
+    sampling: Sampling,
+    held: dict[Cell, Sample],
+) -> float:
+    requests = [Request(prompt, temperature, index) for prompt, drawn in outputs for index in range(len(drawn))]
+    again = sampler.records(requests, [one for _, drawn in outputs for one in drawn], sampling)
+    share = share_of_others(again, held)
+    if share > MOST_OTHERS:
+        raise UserError(
+            f"{share:.1%} of its outputs at temperature {temperature:g} came out otherwise when they were drawn again; "
+            "measure on the machine that sampled, with its batch size and versions",
+            where=run.samples_path(task),
+        )
+    return share
+
+
+def share_of_others(again: Sequence[Sample], held: dict[Cell, Sample]) -> float:
+    """Share of outputs, drawn again, that are not those held: another text, number of tokens or way to end."""
+    others = 0
+    for sample in again:
+        own = held.get(sample.cell)
+        same = own is not None and (own.text, own.finish_reason, own.n_tokens) == (
+            sample.text,
+            sample.finish_reason,
+            sample.n_tokens,
+        )
+        others += not same
+    return others / len(again) if again else 0.0
 
 
 @torch.no_grad()

@@ -19,8 +19,10 @@ from benchmark.records import Role, Scores
 from benchmark.runs import write_atomically
 from benchmark.statistics.intervals import Interval
 from benchmark.statistics.two_way import TwoWay, two_way_t
+from reference_models.studies.bound import refuse_others_run
 from reference_models.studies.cells import Cell
 from reference_models.studies.setting import Setting
+from reference_models.studies.world import World
 
 Floats = NDArray[np.float64]
 ROLES: tuple[Role, ...] = ("id", "ood", "ood_hard")
@@ -94,8 +96,8 @@ def over_seeds(rows: Sequence[Floats]) -> TwoWay:
     return two_way_t(np.array(rows)[:, kept])
 
 
-def undone(cells: Sequence[Cell]) -> None:
-    """Refuse to report on cells that are not done.
+def undone(cells: Sequence[Cell], world: World) -> None:
+    """Refuse to report on cells that are not done, or are of another policy, suite or judge.
 
     Raises
     ------
@@ -108,6 +110,9 @@ def undone(cells: Sequence[Cell]) -> None:
             f"{len(open_)} of {len(cells)} cells are not done, such as {open_[0].name}; `--only run` makes them",
             where=open_[0].folder,
         )
+    for cell in cells:
+        if not cell.diverged_path.exists():
+            refuse_others_run(cell.run, world, cell.policy)
 
 
 def read_scores(cells: Sequence[Cell]) -> dict[str, Scores]:

@@ -1,4 +1,7 @@
-"""Methods over training seeds: every ladder as it is, put together."""
+"""Methods over training seeds: every ladder as it is, put together.
+
+What it finds on the frozen pocket seeds stands in ``reference_models/results/pocket.md``, and not here once more.
+"""
 
 from __future__ import annotations
 

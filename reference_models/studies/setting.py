@@ -39,11 +39,11 @@ class Setting:
 
     def folder(self, study: str) -> Path:
         """Folder of a study's cells; a quick one has one of its own."""
-        return self.out / f"{study}-{self.world.name}{'-quick' if self.quick else ''}"
+        return self.out / f"{study}-{self.world.title}{'-quick' if self.quick else ''}"
 
     def report(self, study: str) -> Path:
         """The report in Markdown; the numbers lie beside it in JSON."""
-        return self.results / f"{study}-{self.world.name}{'-quick' if self.quick else ''}.md"
+        return self.results / f"{study}-{self.world.title}{'-quick' if self.quick else ''}.md"
 
     @property
     def limit(self) -> int | None:

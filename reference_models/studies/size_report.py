@@ -53,7 +53,7 @@ def write_report(setting: Setting) -> Path:
     """Score the cells, compare the sizes, and write the report."""
     planned = plan(setting)
     cells = [cell for _, _, cell in planned]
-    undone(cells)
+    undone(cells, setting.world)
     setting.score([cell.run for cell in cells])
     scores = read_scores(cells)
     found = compare(setting, scores)

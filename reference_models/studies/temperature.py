@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,10 @@ QUESTIONS = (
 EQUAL = {"win_rate": "win rate", DIVERSITY: "diversity (Sentence-BERT)", ENTROPY: "token entropy"}
 
 
+Side = Literal["above", "below", "unresolved"]
+"""PPO above or below all of SFT's grid; or within it, where its points cannot be told apart."""
+
+
 class Held(NamedTuple):
     """PPO minus SFT in one quantity, at SFT's temperature at which another is equal."""
 
@@ -61,10 +65,23 @@ class Held(NamedTuple):
     quantity: str
     equal: str
     estimate: float | None
-    """None where a seed has no such temperature on its grid."""
+    """Of the seeds that have such a temperature on their grid; None where none has."""
     interval: Interval | None
+    """None for less than two seeds."""
     temperatures: tuple[float | None, ...]
-    """SFT's, a seed each."""
+    """SFT's, a seed each; None where there is none."""
+    sides: tuple[Side | None, ...]
+    """Of a seed without a temperature, where PPO stands; None of the others."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds that have an answer."""
+        return sum(t is not None for t in self.temperatures)
+
+    @property
+    def verdict(self) -> str:
+        """``not compared`` where a seed is missing: those that are left were chosen by their outcome."""
+        return verdict(self.interval if self.seeds == len(self.temperatures) else None)
 
 
 def plan(setting: Setting) -> list[Cell]:
@@ -91,7 +108,7 @@ def run(setting: Setting) -> None:
 def report(setting: Setting) -> Path:
     """Score what `run` made, read the rest off the ladders, and write the report."""
     cells = plan(setting)
-    undone(cells)
+    undone(cells, setting.world)
     setting.score([_run(setting, cells, seed, name) for seed in setting.seeds for name in ("sft", "ppo")])
     sft, ppo = ([_scores(setting, cells, seed, name) for seed in setting.seeds] for name in ("sft", "ppo"))
     roles = tasks_of(sft[0])
@@ -103,7 +120,9 @@ def report(setting: Setting) -> Path:
         "temperature 1; SFT is at that temperature of its grid, interpolated, at which the quantity named is PPO's. "
         "Token entropy is that of the distribution that was drawn from. Brackets are 95 % intervals, two-way over "
         "seeds × prompts, with a jackknife over prompts within a seed; they are not adjusted for their number. "
-        "`out of range`: in at least one seed no temperature of the grid does it, or its points cannot be told apart.",
+        "In a seed whose grid does not reach so far PPO is told to be `above` or `below` all of SFT; `unresolved`: its "
+        "points there cannot be told apart. Where seeds are missing the mean is of the others, which are counted "
+        "beside it; they were chosen by their outcome, and bear no verdict.",
         "",
         "## Answer",
         "",
@@ -119,7 +138,7 @@ def report(setting: Setting) -> Path:
     for role, task in roles.items():
         lines += [f"### {NAMES[role]}", "", table(*_levels(sft, ppo, task)), ""]
     record = {
-        "held_equal": [{**one._asdict(), "verdict": verdict(one.interval)} for one in found],
+        "held_equal": [{**one._asdict(), "seeds": one.seeds, "verdict": one.verdict} for one in found],
         "answer": answers(found),
         "made_on": made_on(
             _run(setting, cells, seed, name).manifest().record for seed in setting.seeds for name in ("sft", "ppo")
@@ -131,8 +150,8 @@ def report(setting: Setting) -> Path:
 def held(sft: Sequence[Scores], ppo: Sequence[Scores], role: Role, task: str, quantity: str, equal: str) -> Held:
     """Compare PPO with SFT at the temperature at which ``equal`` is equal, over seeds.
 
-    See `benchmark.statistics.curve.gain_over_curve` for what is done where a curve makes trouble. Where one seed has
-    no answer, neither have the seeds together.
+    See `benchmark.statistics.curve.gain_over_curve` for what is done where a curve makes trouble. The mean is of the
+    seeds that have an answer.
     """
     grid = sorted(map(float, sft[0].per_prompt[task]))
     mine = [[per_prompt(one, task, metric) for metric in (quantity, equal)] for one in ppo]
@@ -146,11 +165,27 @@ def held(sft: Sequence[Scores], ppo: Sequence[Scores], role: Role, task: str, qu
         for own, curve in zip(mine, curves, strict=True)
     ]
     temperatures = tuple(_between(grid, gain) for gain in gains)
+    sides = tuple(
+        side(own[1][kept], curve[1][:, kept]) if gain is None else None
+        for own, curve, gain in zip(mine, curves, gains, strict=True)
+    )
     rows = [gain.values for gain in gains if gain is not None]
-    if len(rows) < len(gains):
-        return Held(role, quantity, equal, None, None, temperatures)
+    if not rows:
+        return Held(role, quantity, equal, None, None, temperatures, sides)
     both = two_way_t(np.array(rows))
-    return Held(role, quantity, equal, both.estimate, both.interval, temperatures)
+    return Held(role, quantity, equal, both.estimate, both.interval if len(rows) > 1 else None, temperatures, sides)
+
+
+def side(own: Floats, curve: Floats) -> Side:
+    """Tell where a model stands that has no place on a curve.
+
+    Parameters
+    ----------
+    own, curve
+        [n] and [T, n], of what is held equal.
+    """
+    mean, points = own.mean(), curve.mean(axis=1)
+    return "above" if mean > points.max() else "below" if mean < points.min() else "unresolved"
 
 
 def answers(found: Sequence[Held]) -> list[str]:
@@ -160,13 +195,35 @@ def answers(found: Sequence[Held]) -> list[str]:
         parts = []
         for one in found:
             if (one.role, one.equal) == (role, equal):
-                what = f"SFT in {TITLES[one.quantity]}"
-                if one.estimate is None:
-                    parts.append(f"out of the range of {what}")
-                else:
-                    parts.append(f"{told(verdict(one.interval))} {what} ({spelled(one.estimate, one.interval)})")
-        lines.append(f"{NAMES[role]}, at equal {EQUAL[equal]}, PPO is {', '.join(parts)}")
+                parts.append(_compared(one))
+        missing = _missing(next(one for one in found if (one.role, one.equal) == (role, equal)))
+        lines.append(f"{NAMES[role]}, at equal {EQUAL[equal]}, PPO is {', '.join(parts)}{missing}")
     return lines
+
+
+def _compared(one: Held) -> str:
+    number = f" ({_number(one)})" if one.seeds else ""
+    return f"{told(one.verdict)} SFT in {TITLES[one.quantity]}{number}"
+
+
+def _number(one: Held) -> str:
+    number, among = spelled(one.estimate, one.interval), len(one.temperatures)
+    if not one.seeds:
+        return "no seed has an answer"
+    return number if one.seeds == among else f"{number}, {one.seeds} of {among} seeds"
+
+
+def _missing(one: Held) -> str:
+    """Say of the seeds without an answer where PPO stands in them."""
+    equal, among = EQUAL[one.equal], len(one.temperatures)
+    told_of = {
+        "above": f"above all of SFT's temperatures in {equal}",
+        "below": f"below all of SFT's temperatures in {equal}",
+        "unresolved": f"among temperatures whose {equal} cannot be told apart",
+    }
+    counts = {text: sum(own == name for own in one.sides) for name, text in told_of.items()}
+    parts = [f"{text} in {count} of {among} seeds" for text, count in counts.items() if count]
+    return f"; it is {' and '.join(parts)}" if parts else ""
 
 
 def _between(grid: Sequence[float], gain: CurveGain | None) -> float | None:
@@ -178,8 +235,8 @@ def _between(grid: Sequence[float], gain: CurveGain | None) -> float | None:
 def _rows(found: Sequence[Held]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for one in found:
-        at = ", ".join("–" if t is None else f"{t:.2f}" for t in one.temperatures)
-        rows.append([one.role, EQUAL[one.equal], TITLES[one.quantity], spelled(one.estimate, one.interval), at])
+        at = ", ".join(str(s) if t is None else f"{t:.2f}" for t, s in zip(one.temperatures, one.sides, strict=True))
+        rows.append([one.role, EQUAL[one.equal], TITLES[one.quantity], _number(one), at])
     return ["role", "held equal", "compared", "PPO − SFT", "SFT's temperature, by seed"], rows
 
 

@@ -16,6 +16,8 @@ from reference_models.arguments import read_recipe
 from reference_models.methods import METHODS
 
 Name = Literal["pocket", "real-text"]
+SUITES: Mapping[Name, str] = {"pocket": "pocket", "real-text": "real-text-summarisation"}
+"""What is evaluated where nothing else is asked for."""
 REAL_TEXT_JUDGE = "real-text-judge"
 
 
@@ -30,6 +32,12 @@ class World:
     judge: JudgeOptions = field(default_factory=JudgeOptions)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `benchmark.pipeline.SampleOptions`."""
+
+    @property
+    def title(self) -> str:
+        """What folders and reports are called after: its name, with the suite where that is not the world's own."""
+        suite = load_suite(self.suite).id
+        return self.name if suite == load_suite(SUITES[self.name]).id else f"{self.name}-{suite}"
 
     def model(self, seed: int, name: str) -> Path:
         """Folder of a model of a seed's ladder: ``sft``, ``reward-model``, ``ppo``."""
@@ -122,7 +130,7 @@ def load_world(name: Name, ladders: Path, suite: str | None = None, judge: str |
         model ``models/judge``, under whichever name.
     """
     if name == "pocket":
-        return World(name, ladders, suite or "pocket", JudgeOptions(judge=judge))
+        return World(name, ladders, suite or SUITES[name], JudgeOptions(judge=judge))
     options = JudgeOptions(judge=judge or REAL_TEXT_JUDGE, model=str(ladders / "models" / "judge"), batch_size=256)
     # As many rows as a GPU that several processes share has room for.
-    return World(name, ladders, suite or "real-text-summarisation", options, {"dtype": "float32", "batch_size": 1536})
+    return World(name, ladders, suite or SUITES[name], options, {"dtype": "float32", "batch_size": 1536})

@@ -1,15 +1,19 @@
 """Every n from one pool: expectations by listing all draws, and disjoint parts for diversity."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark.errors import UserError
 from reference_models.best_of_n import kl_bound
-from reference_models.studies.best_of_n import Pool
+from reference_models.studies.best_of_n import Pool, made_of, pool_path, refuse_others_pools
 from reference_models.studies.best_of_n_report import SETS, bests, expectations, powers
+from reference_models.studies.setting import Setting
+from reference_models.studies.world import load_world
 
 
 def pool_of(scores, preferences, drawn):
@@ -73,3 +77,20 @@ def test_distance_grows_with_n_and_stays_below_its_bound():
 def test_powers_end_at_the_largest():
     assert powers(64) == [1, 2, 4, 8, 16, 32, 64]
     assert powers(1) == [1]
+
+
+@pytest.mark.parametrize("other", ["suite", "judge", "policy", "reward model"])
+def test_pools_of_another_suite_judge_or_model_are_refused(other, tmp_path):
+    world = load_world("pocket", tmp_path / "ladders")
+    for name in ("sft", "reward-model"):
+        world.model(1, name).mkdir(parents=True)
+        (world.model(1, name) / "config.json").write_text(name, encoding="utf-8")
+    setting = Setting(world, (1,), tmp_path / "out", tmp_path / "results")
+    path = pool_path(setting, 1, "any").with_name("made.json")
+    path.parent.mkdir(parents=True)
+    made = made_of(world, 1)
+    path.write_text(json.dumps({"made_of": made}), encoding="utf-8")
+    refuse_others_pools(setting, 1)
+    path.write_text(json.dumps({"made_of": {**made, other: "another"}}), encoding="utf-8")
+    with pytest.raises(UserError, match=f"pools are of another {other}: another"):
+        refuse_others_pools(setting, 1)

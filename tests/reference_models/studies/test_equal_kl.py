@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.statistics.two_way import two_way_t
-from reference_models.studies.equal_kl import GRID, Family, gap, on_curve, reach
+from reference_models.studies.equal_kl import GRID, Family, gap, gap_within_seeds, on_curve, reach
 
 DISTANCES = st.lists(st.floats(0.01, 50), min_size=1, max_size=7, unique=True)
 
@@ -111,3 +111,36 @@ def test_the_interval_is_that_of_leaving_out_each_prompt_from_values_and_distanc
     expected = two_way_t(np.array(rows))
     assert found.estimate == pytest.approx(expected.estimate)
     assert tuple(found.interval) == pytest.approx(tuple(expected.interval))
+
+
+def winning(low, high, value_of, *, members=6, prompts=30, seed=0):
+    """A family whose values are a function of its win rate, prompt by prompt about it."""
+    rng = np.random.default_rng(seed)
+    means = np.linspace(low, high, members)
+    noise = rng.normal(0, 0.05, (2, prompts))
+    noise -= noise.mean(axis=1, keepdims=True)
+    return Family(means[:, None] + noise[0], value_of(means)[:, None] + noise[1])
+
+
+def test_at_equal_win_rate_each_seed_counts_over_its_own_range_and_lines_are_straight():
+    theirs = [winning(0.1, 0.3, lambda x: x, seed=0), winning(0.5, 0.9, lambda x: x, seed=1)]
+    ours = [winning(0.2, 0.4, np.zeros_like, seed=2), winning(0.6, 0.8, np.zeros_like, seed=3)]
+    found = gap_within_seeds(ours, theirs)
+    assert found.reach == [pytest.approx((0.2, 0.3)), pytest.approx((0.6, 0.8))]
+    assert found.per_seed == pytest.approx([-0.25, -0.7])
+    assert found.estimate == pytest.approx(-0.475, abs=1e-3)
+    assert found.seeds == 2
+
+
+def test_a_seed_without_a_common_win_rate_is_left_out_and_counted():
+    theirs = [winning(0.1, 0.3, np.sin, seed=seed) for seed in range(3)]
+    ours = [one._replace(values=one.values + 0.1) for one in theirs]
+    apart = winning(0.6, 0.8, np.sin)
+    found = gap_within_seeds([*ours, apart], [*theirs, theirs[0]])
+    assert found.per_seed == [pytest.approx(0.1)] * 3 + [None]
+    assert (found.seeds, found.reach[3]) == (3, None)
+    assert found.estimate == pytest.approx(0.1)
+    alone = gap_within_seeds([ours[0], apart], [theirs[0], theirs[1]])
+    assert (alone.seeds, alone.interval) == (1, None)
+    nothing = gap_within_seeds([apart], [theirs[0]])
+    assert (nothing.estimate, nothing.interval, nothing.per_seed) == (None, None, [None])

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_models.studies.measure import divergences
+from benchmark.records import Sample
+from reference_models.studies.measure import divergences, share_of_others
 
 END, VOCABULARY = 0, 3
 
@@ -82,3 +83,18 @@ def test_a_token_that_is_ruled_out_adds_nothing():
     reference = torch.zeros(1, 1, 3)
     found = divergences(logits, reference, torch.tensor([[0]]), torch.ones(1, 1))
     assert found.kl.item() == pytest.approx(math.log(3 / 2))
+
+
+def output(index, text="words", n_tokens=2, finish_reason="stop"):
+    return Sample(
+        task="t", doc_id="a", temperature=1.0, index=index, text=text, finish_reason=finish_reason, n_tokens=n_tokens
+    )
+
+
+@pytest.mark.parametrize("other", [{"text": "word"}, {"n_tokens": 3}, {"finish_reason": "length"}])
+def test_an_output_drawn_again_is_the_same_only_in_text_length_and_end(other):
+    held = {sample.cell: sample for sample in (output(0), output(1), output(2), output(3))}
+    again = [output(0), output(1, **other), output(2), output(3)]
+    assert share_of_others(again, held) == 0.25
+    assert share_of_others(list(held.values()), held) == 0
+    assert share_of_others([output(9)], held) == 1, "one that is not held is another"

@@ -14,7 +14,7 @@ from benchmark.errors import UserError
 from reference_models.metrics import read_metrics
 from reference_models.studies import best_of_n, kl, seeds, size, size_report, temperature
 from reference_models.studies.cells import do
-from reference_models.studies.measure import read_measured
+from reference_models.studies.measure import drawn_otherwise, measure, read_measured
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, QUICK_STEPS, Setting
 from reference_models.studies.world import load_world
 
@@ -106,6 +106,41 @@ def test_a_folder_of_another_training_is_refused(made):
     path.write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(UserError, match=r"another training: kl_coef is 7\.0"):
         do(cell, made.world, lambda *_: None)
+    path.write_text(kept, encoding="utf-8")
+
+
+def test_a_finished_cell_of_another_policy_suite_or_judge_is_refused(made):
+    cell = next(cell for cell in kl.plan(made) if cell.method == "sft")
+    path = cell.run.manifest_path
+    kept = path.read_text(encoding="utf-8")
+    gone, other = cell.folder / "nowhere", made.world.model(4, "sft")
+    for policy, message in ((gone, "no such checkpoint"), (other, "a run of other weights")):
+        with pytest.raises(UserError, match=message):
+            do(dataclasses.replace(cell, policy=policy), made.world, lambda *_: None)
+    record = json.loads(kept)
+    record["identity"]["suite"] = "pocket@v0"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="a run of suite pocket@v0, not of pocket@v1"):
+        kl.report(made)
+    path.write_text(kept, encoding="utf-8")
+    judge = cell.run.judge_path("oracle")
+    aside = judge.with_name("aside")
+    judge.rename(aside)
+    with pytest.raises(UserError, match="judged by nobody, not by oracle"):
+        kl.report(made)
+    aside.rename(judge)
+
+
+def test_outputs_that_come_out_otherwise_are_refused_and_none_are_counted_where_they_are_the_same(made):
+    cell = next(cell for cell in kl.plan(made) if cell.method == "sft")
+    assert drawn_otherwise(cell.measured_path) == 0
+    path = cell.run.samples_path("gendiv_pocket_id")
+    kept = path.read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in kept.splitlines()]
+    lines[0]["text"] += " more"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(UserError, match="came out otherwise when they were drawn again"):
+        measure(cell.run, cell.policy, cell.reference)
     path.write_text(kept, encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ from synthetic_scores import swept
 
 from reference_models.findings import compare, over_seeds
 from reference_models.studies.report import verdict
-from reference_models.studies.temperature import DIVERSITY, ENTROPY, answers, held
+from reference_models.studies.temperature import DIVERSITY, ENTROPY, answers, held, side
 
 TASK = "toy_ood"
 
@@ -71,13 +71,35 @@ def test_diversity_at_equal_entropy_has_its_sign():
     assert "PPO is below SFT in diversity" in answers([found])[0]
 
 
-def test_where_one_seed_is_out_of_range_so_are_all():
-    pairs = [pair(0), (row("sft", 1), row("ppo", 101, cooler=5.0))]
+@pytest.mark.parametrize(("cooler", "word"), [(5.0, "below"), (-5.0, "above")])
+def test_a_seed_out_of_range_tells_its_side_and_the_mean_is_of_the_others_without_a_verdict(cooler, word):
+    pairs = [pair(0), (row("sft", 1), row("ppo", 101, cooler=cooler)), pair(2)]
     sft, ppo = zip(*pairs, strict=True)
     found = held(sft, ppo, "ood", TASK, "win_rate", ENTROPY)
-    assert found.estimate is None
+    others = held(sft[::2], ppo[::2], "ood", TASK, "win_rate", ENTROPY)
+    assert (found.estimate, found.interval, found.seeds) == (others.estimate, others.interval, 2)
     assert found.temperatures[1] is None
-    assert "out of the range" in answers([found])[0]
+    assert found.sides == (None, word, None)
+    assert found.verdict == "not compared"
+    (line,) = answers([found])
+    assert "PPO is not compared with SFT in win rate" in line
+    assert "2 of 3 seeds" in line
+    assert f"it is {word} all of SFT's temperatures in token entropy in 1 of 3 seeds" in line
+
+
+def test_where_no_seed_answers_there_is_no_number_but_a_side():
+    pairs = [(row("sft", seed), row("ppo", seed + 100, cooler=-5.0)) for seed in range(2)]
+    sft, ppo = zip(*pairs, strict=True)
+    found = held(sft, ppo, "ood", TASK, DIVERSITY, ENTROPY)
+    assert (found.estimate, found.interval, found.seeds) == (None, None, 0)
+    assert "above all of SFT's temperatures in token entropy in 2 of 2 seeds" in answers([found])[0]
+
+
+def test_within_the_range_the_side_is_unresolved():
+    curve = np.array([[0.1, 0.3], [0.5, 0.7]])
+    assert side(np.array([0.4, 0.5]), curve) == "unresolved"
+    assert side(np.array([0.6, 0.7]), curve) == "above"
+    assert side(np.array([0.1, 0.2]), curve) == "below"
 
 
 def test_a_prompt_without_a_value_is_left_out_of_every_seed():

@@ -16,6 +16,8 @@ from leaderboard.row import Row
 
 Verdict = Literal["agrees", "differs", "not comparable", "not run"]
 FLOOR = "floor"
+SHORTCOMINGS = frozenset(("length", "above_references", "invalid_text", "cut_off", "empty"))
+"""Flags that say what a weak model's outputs are like, and are no sign of a trick: such rows stand beside, marked."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def beside(table: PaperTable, boards: Sequence[Board], *, paper_protocol: bool =
     -------
     list of Beside
         Suite by suite as `PaperTable.worlds` has them; in each the methods in the table's order, a family of training
-        seeds as one, then the floors. Those without any value are left out, and rows that are not ranked.
+        seeds as one, then the floors. Those without any value are left out. Rows that are not ranked are left out too,
+        but for those that are flagged for `SHORTCOMINGS` alone, whose flags stand behind the name.
     """
     methods = list(dict.fromkeys(row.method for row in table.rows))
     models = {row.model for row in table.rows}
@@ -167,7 +170,24 @@ def _groups(board: Board) -> list[tuple[str, Sequence[Row]]]:
         if row.kind == FLOOR
         or (row.competes and (row.scores.card.family, row.protocol, _organisation(row)) not in members)
     ]
-    return [*((family.name, family.rows) for family in found), *((row.name, (row,)) for row in alone)]
+    ranked = [*((family.name, family.rows) for family in found), *((row.name, (row,)) for row in alone)]
+    return [*ranked, *_falling_short(board)]
+
+
+def _falling_short(board: Board) -> list[tuple[str, Sequence[Row]]]:
+    """Models that are not ranked for what their outputs are like, seeds of a family together."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in board.rows:
+        codes = {flag.code for flag in row.scores.flags}
+        if row.kind == "model" and not row.competes and codes and codes <= SHORTCOMINGS:
+            family, organisation = row.scores.card.family, _organisation(row)
+            name = f"{organisation}/{family}" if family and organisation else family or row.name
+            groups.setdefault((name, row.protocol), []).append(row)
+    found: list[tuple[str, Sequence[Row]]] = []
+    for (name, _), rows in groups.items():
+        said = sorted({flag.code.replace("_", " ") for row in rows for flag in row.scores.flags})
+        found.append((f"{name} (not ranked: {', '.join(said)})", rows))
+    return found
 
 
 def _organisation(row: Row) -> str:

@@ -151,9 +151,23 @@ def test_only_the_very_model_trained_the_same_way_answers_a_cell() -> None:
 
 def test_a_row_that_is_not_ranked_answers_nothing_and_stands_nowhere() -> None:
     flagged = made("liar", "sft", "org/base").model_copy(update={"flags": (Flag(code="copy", text="a copy"),)})
-    other = made("x/liar", "ppo", "tiny").model_copy(update={"flags": (Flag(code="copy", text="a copy"),)})
+    codes = ("copy", "length")  # the second alone would not keep it out, see below
+    flags = tuple(Flag(code=code, text="said") for code in codes)
+    other = made("x/liar", "ppo", "tiny").model_copy(update={"flags": flags})
     assert reproduce(TABLE, board_of(flagged))[0].verdict == "not run"
     assert beside(TABLE, board_of(other)) == []
+
+
+def test_a_model_that_falls_short_stands_beside_with_its_flags_and_in_no_claim() -> None:
+    short = (Flag(code="length", text="8 words"),)
+    rows = []
+    for seed in (1, 2, 3):
+        row = made(f"x/short-{seed}", "ppo", "tiny")
+        card = row.card.model_copy(update={"family": "short", "training_seed": seed})
+        rows.append(row.model_copy(update={"flags": short, "card": card}))
+    (found,) = beside(TABLE, board_of(*rows))
+    assert (found.who, found.method, found.seeds) == ("x/short (not ranked: length)", "ppo", 3)
+    assert reproduce(TABLE, board_of(*rows))[1].verdict == "not run"
 
 
 def test_another_measure_than_the_papers_is_not_comparable_and_says_so() -> None:

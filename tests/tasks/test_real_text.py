@@ -15,6 +15,7 @@ from benchmark.data.adopt import adopt
 from benchmark.errors import UserError
 from benchmark.judging.config import RewardModelConfig, find_judge
 from benchmark.scoring import _apart
+from benchmark.statistics.length_control import LEAST_PROMPTS
 from benchmark.submission.suited import suites_own
 from benchmark.suites import has_frozen_prompts, load_prompts, load_suite, load_suites, task_identities, tasks_folder
 from reference_models import real_text
@@ -93,10 +94,14 @@ def test_the_yaml_asks_for_what_the_suite_samples_and_for_nothing_to_train_on(na
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_all_but_the_size_is_the_real_suites(name: str) -> None:
+def test_all_but_the_size_and_what_it_takes_is_the_real_suites(name: str) -> None:
     small, real = load_suite(name), load_suite(name.removeprefix("real-text-"))
-    for field in ("gate", "length_control", "plane", "length_range", "encoder", "judge", "imported", "texts"):
+    for field in ("gate", "length_range", "encoder", "judge", "imported", "texts"):
         assert getattr(small, field) == getattr(real, field)
+    assert (small.plane.role, small.plane.y, small.plane.y2) == (real.plane.role, real.plane.y, real.plane.y2)
+    assert small.length_control is None
+    assert small.plane.x.metric == "win_rate"
+    assert all(t.prompts.n < LEAST_PROMPTS for t in small.tasks if t.prompts), "too few for a fit in length"
     assert [entry.role for entry in small.tasks] == [entry.role for entry in real.tasks]
     assert small.sampling is not None
     assert real.sampling is not None

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import shlex
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -61,18 +60,19 @@ def _offered(
     """What a study may be told; its signature is that of every command."""
 
 
-def _offer(name: str, told: str, *, without: Collection[str] = ()) -> None:
-    """Add a study's command; ``without`` are options that it has no use for."""
+def _offer(name: str, told: str) -> None:
+    """Add a study's command."""
     hints = get_type_hints(_offered, include_extras=True)
     parameters = [
         parameter.replace(annotation=hints[parameter.name])
         for parameter in inspect.signature(_offered).parameters.values()
-        if parameter.name not in without
     ]
 
     def command(**given: Any) -> None:
-        defaults = {p.name: p.default for p in inspect.signature(_offered).parameters.values()}
-        _study(name, **{**defaults, **given})
+        for option in _unused(name, given["world"], quick=given["quick"]):
+            if given[option] != inspect.signature(_offered).parameters[option].default:
+                raise UserError(f"--{option}: study {name} of {given['world']} has no use for it; leave it out")
+        _study(name, **given)
 
     command.__doc__ = told
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -85,13 +85,21 @@ _offer("temperature", "PPO beside SFT's own temperature curve: at equal diversit
 _offer("best-of-n", "Best-of-n for n = 1 to 64 from one pool: reward, win rate, diversity and distance.")
 _offer(
     "size",
-    "PPO at three sizes of the pocket model, each with a ladder and reward model of its own under --out.",
-    without=("world", "ladders"),
+    "PPO beside SFT at several model sizes, each with a chain of its own under --out; of pocket it needs no --ladders.",
 )
 _offer(
     "seeds",
     "Every method beside SFT, over training seeds. Of the pocket world reference_models/results/pocket.md says it.",
 )
+
+
+def _unused(name: str, world: str, *, quick: bool) -> list[str]:
+    """Tell the options that a study would ignore."""
+    if name == "size" and world == "pocket":
+        return ["ladders"]  # every size has one of its own
+    if name == "seeds":  # reads the ladders, which have runs and judges of their own
+        return [*(["suite", "judge"] if world == "pocket" else []), *([] if quick else ["out"])]
+    return []
 
 
 def _study(
@@ -105,9 +113,6 @@ def _study(
     only: str | None,
     **given: Any,
 ) -> None:
-    if name == "seeds" and world == "pocket" and (suite or judge):
-        raise UserError("--suite and --judge: the pocket ladders are compared on their own suite, by its own judge")
-
     from benchmark.progress import Bars
     from reference_models.studies.setting import Setting
     from reference_models.studies.world import load_world

@@ -15,7 +15,7 @@ from benchmark.errors import UserError
 from benchmark.judging.config import RewardModelConfig
 from benchmark.judging.judge import Pair, Write
 from benchmark.records import Prompt, Verdict
-from benchmark.sampling.checkpoint import Located, locate
+from benchmark.sampling.checkpoint import locate
 
 DECIMALS = 9
 """Kept of a score. Rounding in the last bits differs between batches, and may neither decide nor be seen."""
@@ -74,7 +74,7 @@ class RewardModelJudge:
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} texts is none: give a batch size of 1 or more")
         self.model, self.tokenizer = reward_model.load(_source(place, config.revision), device)
-        self.config = _identified(config, locate(place, config.revision or "main"))
+        self.config = identified(config, place)
         self.computed_in = reward_model.compute_exactly(self.model)
         exact = self.model.dtype == torch.float64
         self.batch_size = batch_size if exact or self.model.device.type != "cpu" else 1
@@ -185,8 +185,22 @@ def _source(model: str, revision: str | None) -> str:
         raise UserError(f"reward model {model} at {revision} cannot be had: {reason}") from error
 
 
-def _identified(config: RewardModelConfig, located: Located) -> RewardModelConfig:
-    """Fill in what the weights are; refuse others than those that were asked for."""
+def identified(config: RewardModelConfig, place: str) -> RewardModelConfig:
+    """Fill in what the weights are that a judge judges by; they are not loaded.
+
+    Parameters
+    ----------
+    config
+        As it was found. What is known by its weights alone is given back as it is.
+    place
+        Checkpoint folder or hub id.
+
+    Raises
+    ------
+    UserError
+        If the weights are others than the configuration says, or of a hub model whose commit is not known.
+    """
+    located = locate(place, config.revision or "main")
     if config.weights_sha256 not in (None, located.weights_sha256):
         raise UserError(
             f"judge {config.judge}: weights_sha256 of {located.id} is {located.weights_sha256 or 'of no folder'}, "

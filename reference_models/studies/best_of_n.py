@@ -28,6 +28,7 @@ from benchmark.sampling.model import build
 from benchmark.sampling.sampler import Request
 from benchmark.suites import Suite, load_prompts, load_suite
 from reference_models.schedule import Job, Report, run_jobs
+from reference_models.studies.bound import judge_of
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, Setting
 from reference_models.studies.world import World
 
@@ -97,8 +98,8 @@ def made_of(world: World, seed: int) -> dict[str, str]:
     suite = load_suite(world.suite)
     models = {"policy": world.model(seed, "sft"), "reward model": world.model(seed, "reward-model")}
     weights = {name: weights_sha256(folder) for name, folder in models.items() if folder.is_dir()}
-    judge = find_judge(world.judge.judge or suite.judge or "", model=world.judge.model)
-    return {"suite": suite.id, "judge": f"{judge.judge} {judge.sha256}", **weights}
+    judge = judge_of(world)
+    return {"suite": suite.id, "judge": f"{judge.judge} {judge.sha256}" if judge else "nobody", **weights}
 
 
 def refuse_others_pools(setting: Setting, seed: int) -> None:

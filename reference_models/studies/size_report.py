@@ -32,7 +32,7 @@ from reference_models.studies.report import (
     write,
 )
 from reference_models.studies.setting import Setting
-from reference_models.studies.size import SIZES, Size, plan, world_of
+from reference_models.studies.size import Size, how, plan, sizes_of, world_of
 
 Floats = NDArray[np.float64]
 
@@ -57,13 +57,13 @@ def write_report(setting: Setting) -> Path:
     setting.score([cell.run for cell in cells])
     scores = read_scores(cells)
     found = compare(setting, scores)
-    accuracies = {size.name: [_accuracy(setting, size, seed) for seed in setting.seeds] for size in SIZES}
+    sizes = sizes_of(setting.world)
+    accuracies = {size.name: [_accuracy(setting, size, seed) for seed in setting.seeds] for size in sizes}
     lines = [
         f"# PPO at several model sizes, {setting.world.name}",
         "",
-        f"Made by `{setting.command}`: {len(setting.seeds)} training seeds, sizes (width x layers) "
-        f"{', '.join(size.name for size in SIZES)}, each with SFT, comparisons, reward model and PPO of its own by the "
-        "pocket recipes; learning rates in inverse proportion to the width. Temperature 1. Brackets are 95 % "
+        f"Made by `{setting.command}`: {len(setting.seeds)} training seeds, sizes "
+        f"{', '.join(size.name for size in sizes)} ({how(setting.world)}). Temperature 1. Brackets are 95 % "
         "intervals, two-way over seeds × prompts, and not adjusted for their number.",
         "",
         "## Answer",
@@ -79,7 +79,7 @@ def write_report(setting: Setting) -> Path:
     lines += ["## Reward models: share of held-out pairs ranked right, by seed", ""]
     lines += [table(["size", *map(str, setting.seeds)], [[s, *_shares(v)] for s, v in accuracies.items()])]
     record = {
-        "sizes": {size.name: size.architecture for size in SIZES},
+        "sizes": {size.name: size.described for size in sizes},
         "found": [_numbers(one) for one in found],
         "held_out_accuracy": accuracies,
         "answer": answers(found),
@@ -90,14 +90,14 @@ def write_report(setting: Setting) -> Path:
 
 def compare(setting: Setting, scores: Mapping[str, Scores]) -> list[Found]:
     """Compare PPO with SFT at every size, and the largest size's difference with the smallest's."""
-    roles = tasks_of(next(iter(scores.values())))
+    roles, sizes = tasks_of(next(iter(scores.values()))), sizes_of(setting.world)
     names = {(size, seed, cell.method): cell for size, seed, cell in plan(setting)}
     found = []
     for role, task in roles.items():
         for quantity in (*METRICS, "kl"):
             levels: dict[str, dict[str, TwoWay]] = {}
             changes: dict[str, list[Floats]] = {}
-            for size in SIZES:
+            for size in sizes:
                 rows: dict[str, list[Floats]] = {}
                 for method in ("sft", "ppo"):
                     for seed in setting.seeds:
@@ -113,7 +113,7 @@ def compare(setting: Setting, scores: Mapping[str, Scores]) -> list[Found]:
                     **{method: over_seeds(own) for method, own in rows.items()},
                     "change": over_seeds(changes[size.name]),
                 }
-            first, last = (changes[size.name] for size in (SIZES[0], SIZES[-1]))
+            first, last = (changes[size.name] for size in (sizes[0], sizes[-1]))
             trend = None
             if quantity != "kl":
                 trend = over_seeds([large - small for large, small in zip(last, first, strict=True)])
@@ -132,7 +132,7 @@ def answers(found: Sequence[Found]) -> list[str]:
             f"({spelled(own['change'].estimate, own['change'].interval)})"
             for size, own in one.levels.items()
         ]
-        first, last = SIZES[0].name, SIZES[-1].name
+        first, *_, last = one.levels
         trend = f"the change at {last} is {told(verdict(one.trend.interval))} that at {first}"
         shown = spelled(one.trend.estimate, one.trend.interval)
         lines.append(f"{NAMES[one.role]}, in {TITLES[one.quantity]}, PPO is {', '.join(parts)}; {trend} ({shown})")
@@ -142,9 +142,9 @@ def answers(found: Sequence[Found]) -> list[str]:
 def _rows(found: Sequence[Found], what: str) -> tuple[list[str], list[list[str]]]:
     header = ["size", *({**SHORT, "kl": "KL (nats)"}[one.quantity] for one in found)]
     rows = []
-    for size in SIZES:
-        both = [one.levels[size.name][what] for one in found]
-        rows.append([size.name, *(spelled(b.estimate, b.interval, signed=what == "change") for b in both)])
+    for size in found[0].levels:
+        both = [one.levels[size][what] for one in found]
+        rows.append([size, *(spelled(b.estimate, b.interval, signed=what == "change") for b in both)])
     return header, rows
 
 

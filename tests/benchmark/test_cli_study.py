@@ -15,23 +15,32 @@ def options(name):
     return set(inspect.signature(command.callback).parameters)
 
 
-def test_every_study_offers_the_same_but_for_what_it_has_no_use_for():
+def test_every_study_offers_the_same():
     whole = set(inspect.signature(cli_study._offered).parameters)
     assert {"world", "ladders", "suite", "judge", "only"} <= whole
-    for name in ("kl", "temperature", "best-of-n", "seeds"):
+    for name in ("kl", "temperature", "best-of-n", "size", "seeds"):
         assert options(name) == whole
-    assert options("size") == whole - {"world", "ladders"}
 
 
-def test_an_option_that_a_study_has_no_use_for_is_unknown_to_it(tmp_path):
-    ran = CliRunner().invoke(app, ["study", "size", "--ladders", str(tmp_path)])
-    assert ran.exit_code == 2
-
-
-@pytest.mark.parametrize("option", ["--suite", "--judge"])
-def test_the_pocket_seeds_take_no_other_suite_or_judge(option, tmp_path):
-    given = ["--ladders", str(tmp_path), "--results", str(tmp_path), "--only", "report", option, "toy"]
-    ran = CliRunner().invoke(app, ["study", "seeds", *given])
+@pytest.mark.parametrize(
+    ("study", "option", "given"),
+    [
+        ("size", "--ladders", "elsewhere"),
+        ("seeds", "--suite", "toy"),
+        ("seeds", "--judge", "toy"),
+        ("seeds", "--out", "elsewhere"),
+    ],
+)
+def test_an_option_that_a_study_has_no_use_for_is_refused(study, option, given, tmp_path):
+    more = ["--results", str(tmp_path), "--only", "report", option, given]
+    ran = CliRunner().invoke(app, ["study", study, *more])
     assert isinstance(ran.exception, UserError)
-    assert "their own suite" in str(ran.exception)
+    assert f"{option}: study {study} of pocket has no use for it" in str(ran.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_study_of_seeds_has_a_use_for_a_folder(tmp_path):
+    more = ["--out", str(tmp_path / "out"), "--results", str(tmp_path), "--only", "report", "--quick"]
+    ran = CliRunner().invoke(app, ["study", "seeds", *more])
+    assert isinstance(ran.exception, UserError)
+    assert "seed 11 is not done" in str(ran.exception)

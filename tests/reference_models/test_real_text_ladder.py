@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from data_root import make_data_root
 from real_texts import make_people, write
 from tiny_runs import ROOT
 
+from benchmark.errors import UserError
 from benchmark.runs import Run
 from reference_models import real_text, real_text_preferences
 from reference_models.models import load_policy
 from reference_models.real_text_budget import TINY
 from reference_models.real_text_ladder import climb
 from reference_models.real_text_stages import TEMPLATE, _without_copies, held_out_loss, publish
+from reference_models.studies.size_real_text import sizes
+from reference_models.studies.world import load_world
 
 RUNGS = ("sft", "ppo", "rloo", "dpo", "best-of-16")
 
@@ -72,39 +76,47 @@ def test_held_out_loss_is_that_of_each_row_alone(llama: Path, data: Path) -> Non
     assert math.isfinite(found["standard_error"])
 
 
-@pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """What the two commands before it write, of invented data."""
-    monkeypatch.setenv("GENDIV_DATA", str(make_data_root(tmp_path / "root")))
-    invented = random.Random(1)
+    folder, invented = tmp_path_factory.mktemp("inputs"), random.Random(1)
 
     def some(number: int) -> str:
         return " ".join(f"word{invented.randrange(300)}" for _ in range(number))
 
     pairs = [
-        write(tmp_path / f"{name}.jsonl", [{"prompt": some(30), "completion": f" {some(5)}"} for _ in range(40)])
+        write(folder / f"{name}.jsonl", [{"prompt": some(30), "completion": f" {some(5)}"} for _ in range(40)])
         for name in ("posts", "instructions")
     ]
-    (tmp_path / "corpora").mkdir()
-    with gzip.open(tmp_path / "corpora" / "book.txt.gz", "wt") as file:
+    (folder / "corpora").mkdir()
+    with gzip.open(folder / "corpora" / "book.txt.gz", "wt") as file:
         file.write(some(12_000))
-    real_text.prepare(tmp_path / "corpora", pairs, tmp_path / "texts")
-    real_text_preferences.prepare(make_people(tmp_path / "people"), pairs, tmp_path / "preferences")
-    return tmp_path / "texts", tmp_path / "preferences"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENDIV_DATA", str(make_data_root(folder / "root")))
+        real_text.prepare(folder / "corpora", pairs, folder / "texts")
+        real_text_preferences.prepare(make_people(folder / "people"), pairs, folder / "preferences")
+        yield folder / "texts", folder / "preferences"
 
 
-@pytest.mark.slow
-def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
-    inputs: tuple[Path, Path], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def climbed(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ladder that its command climbed."""
     texts, preferences = inputs
-    out = tmp_path / "out"
+    out = tmp_path_factory.mktemp("ladder") / "out"
     module = [sys.executable, "-m", "reference_models.real_text_ladder", "--tiny", "--workers", "2"]
     module += ["--suites", "summarisation", "--seeds", "1", "2"]
     command = [*module, "--texts", str(texts), "--preferences", str(preferences), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@pytest.mark.slow
+def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
+    inputs: tuple[Path, Path], climbed: Path
+) -> None:
+    out, (texts, preferences) = climbed, inputs
     told: dict[str, Any] = json.loads((out / "ladder.json").read_text())
     losses = told["chosen"]["base"]["losses"]
     assert set(losses) == {f"pretrain-{size}-{epochs}" for size, epochs in TINY.candidates}
@@ -121,6 +133,49 @@ def test_one_command_climbs_the_ladder_in_miniature_and_does_nothing_twice(
     before = {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()}
     climb(texts, preferences, out, suites=["summarisation"], seeds=(1, 2), budget=TINY, workers=2)
     assert {path: path.stat().st_mtime_ns for path in (out / "models").rglob("*") if path.is_file()} == before
+
+
+def study(climbed: Path, tmp_path: Path, name: str, *more: str) -> tuple[str, dict[str, Any]]:
+    """Do a quick study on the ladder; its report and numbers."""
+    given = ["--world", "real-text", "--ladders", str(climbed), "--seeds", "1", "--suite", "summarisation"]
+    given += ["--judge", "reward-model", "--out", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
+    command = [sys.executable, "-m", "benchmark.cli", "study", name, *given, "--quick", *more]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    (report,) = (tmp_path / "results").glob("*.md")
+    return report.read_text(encoding="utf-8"), json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_best_of_n_is_studied_on_the_ladder(climbed: Path, tmp_path: Path) -> None:
+    _, record = study(climbed, tmp_path, "best-of-n")
+    assert {row["n"] for row in record["found"]} == {1, 2, 4}
+
+
+@pytest.mark.slow
+def test_sizes_of_the_ladder_each_have_a_chain_of_their_own(climbed: Path, tmp_path: Path) -> None:
+    text, record = study(climbed, tmp_path, "size")
+    parameters = [size["parameters"] for size in record["sizes"].values()]
+    assert sorted(record["sizes"]) == ["a", "b"]
+    assert parameters == sorted(set(parameters)), "the smallest first"
+    assert all(len(shares) == 1 for shares in record["held_out_accuracy"].values())
+    assert "pretrained by the ladder" in text
+    (chain,) = (tmp_path / "out").glob("size-*/a")
+    for name in ("sft", "reward-model"):
+        made = json.loads((chain / "models" / "seed-1" / name / "training.json").read_text(encoding="utf-8"))
+        start = climbed / "models" / "pretrain-a-1" if name == "sft" else chain / "models" / "seed-1" / "sft"
+        assert made["arguments"]["model"] == str(start)
+
+
+def test_sizes_of_a_ladder_that_has_one_size_are_refused(tmp_path: Path) -> None:
+    world = load_world("real-text", tmp_path)
+    with pytest.raises(UserError, match="real_text_ladder … makes it"):
+        sizes(world)
+    (tmp_path / "held-out").mkdir()
+    told = {"chosen": "pretrain-a-4", "epochs": 4, "losses": {"pretrain-a-4": 3.0, "pretrain-b-8": 3.1}}
+    (tmp_path / "held-out" / "base-chosen.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="no two sizes were pretrained for 4 epochs"):
+        sizes(world)
 
 
 def test_a_copy_of_what_is_held_out_is_left_out_and_a_template_is_not() -> None:

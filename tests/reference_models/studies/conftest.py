@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reference_models.studies import cells, size
+from reference_models.studies import cells
 from reference_models.studies.setting import QUICK_STEPS
+from reference_models.studies.size_pocket import PocketSize
 from reference_models.studies.world import load_world
 
 SEEDS = (3, 4)
@@ -23,7 +24,7 @@ def ladders(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ladders")
     world = load_world("pocket", folder)
     for seed in SEEDS:
-        size.make_chain(world, size.Size(32, 1), seed, True, quiet)
+        PocketSize(32, 1).make_chain(world, seed, True, quiet)
         few = {"steps": QUICK_STEPS, "batch_size": 8}
         cells.train("ppo", world.arguments("ppo", seed, world.model(seed, "ppo"), few), quiet)
     return folder

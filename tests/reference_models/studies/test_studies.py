@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.errors import UserError
 from reference_models.metrics import read_metrics
-from reference_models.studies import best_of_n, kl, seeds, size, size_report, temperature
+from reference_models.studies import best_of_n, kl, seeds, size, size_pocket, temperature
 from reference_models.studies.cells import do
 from reference_models.studies.measure import drawn_otherwise, measure, read_measured
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, QUICK_STEPS, Setting
@@ -214,8 +214,7 @@ def test_best_of_n_goes_on_where_it_was_and_ends_the_same(setting):
 
 def test_sizes_each_have_a_chain_of_their_own(setting, monkeypatch):
     setting = dataclasses.replace(setting, seeds=SEEDS[:1])
-    for module in (size, size_report):
-        monkeypatch.setattr(module, "SIZES", (size.Size(32, 1), size.Size(48, 2)))
+    monkeypatch.setattr(size_pocket, "SIZES", (size_pocket.PocketSize(32, 1), size_pocket.PocketSize(48, 2)))
     size.run(setting)
     size.report(setting)
     _, record = written(setting, "size")

@@ -42,6 +42,7 @@ from reference_models.schedule import Job, Progress, run_jobs
 JUDGE = "reward-model"
 SEEDS = (1, 2, 3)
 SUITES = ("real-text-summarisation", "real-text-instructions")
+METHODS = ("ppo", "rloo", "dpo", "best-of-n")
 
 
 def climb(
@@ -51,6 +52,7 @@ def climb(
     *,
     suites: Sequence[str] = SUITES,
     seeds: Sequence[int] = SEEDS,
+    methods: Sequence[str] = METHODS,
     judge: str = JUDGE,
     workers: int = 6,
     budget: Budget = FULL,
@@ -70,6 +72,8 @@ def climb(
         Sampled from every rung and judged; none trains alone.
     seeds
         Of everything from fine-tuning on; pretraining and judge are the same for all.
+    methods
+        That are trained on top of each seed's SFT model and reward model; `reference_models.studies` need none.
     judge
         Judge by which the trained one judges: ``reward-model``, or a suite's own that has its weights.
     workers
@@ -122,9 +126,10 @@ def climb(
             train("judge", "reward-model", "judge", f"{at}/comparisons", **given)
         given = {"model": sft, "data": pairs / "policy.jsonl", "seed": seed}
         train(f"{at}/reward-model", "reward-model", "reward-model", f"{at}/comparisons", **given)
-        train(f"{at}/dpo", "dpo", "dpo", f"{at}/comparisons", **given)
+        if "dpo" in methods:
+            train(f"{at}/dpo", "dpo", "dpo", f"{at}/comparisons", **given)
         rewarded = {"model": sft, "reward_model": models / at / "reward-model", "data": data / "prompts.jsonl"}
-        for name in ("ppo", "rloo", "best-of-n"):
+        for name in (method for method in ("ppo", "rloo", "best-of-n") if method in methods):
             train(f"{at}/{name}", name, name, f"{at}/reward-model", **rewarded, seed=seed)
     for suite in suites:
         for seed in seeds:
@@ -132,6 +137,8 @@ def climb(
             best = f"best-of-n:policy={models / at / 'sft'},reward_model={models / at / 'reward-model'},n={BEST_OF}"
             for name in (f"best-of-{BEST_OF}", *POLICIES):  # the longest first
                 method, model = (name, str(models / at / name)) if name in POLICIES else ("best-of-n", best)
+                if method not in ("sft", *methods):
+                    continue
                 run = out / "runs" / suite / at / name
                 sample = functools.partial(stages.sample, model, method, suite, run, seed, budget)
                 needs = (f"{at}/{name if name in POLICIES else 'reward-model'}", "judge")
@@ -170,6 +177,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--suites", nargs="*", default=SUITES)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--judge", default=JUDGE, help="by which the trained reward model judges")
     parser.add_argument("--workers", type=int, default=6)
     parser.add_argument("--tiny", action="store_true", help="in miniature, on a CPU")
@@ -195,6 +203,7 @@ def main() -> None:
             arguments.out,
             suites=arguments.suites,
             seeds=arguments.seeds,
+            methods=arguments.methods,
             judge=arguments.judge,
             workers=arguments.workers,
             budget=budget,

@@ -23,9 +23,9 @@ COEFFICIENTS: dict[str, dict[KL, tuple[float, ...]]] = {
         "k3": (0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0),
     },
     "real-text": {
-        "k1": (0.005, 0.02, 0.05, 0.15, 0.5),
-        "k2": (0.02, 0.1, 0.5, 2.0, 10.0),
-        "k3": (0.02, 0.1, 0.5, 2.0, 10.0),
+        "k1": (0.02, 0.05, 0.15),
+        "k2": (0.02, 0.1, 10.0),
+        "k3": (0.05, 0.3, 5.0),
     },
 }
 """World → estimator → penalties, chosen so that the distances overlap; see `reference_models/results/kl-pocket.md`."""

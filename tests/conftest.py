@@ -1,6 +1,7 @@
 """What every test may use: the shared data folder, and a hypothesis profile that gives the same examples every time."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,26 @@ def shared_data() -> Path:
     if not (shared / "data").is_dir():
         pytest.skip(f"no real data: {shared / 'data'} is no folder; set GENDIV_SHARED to the folder that holds `data`")
     return shared / "data"
+
+
+def _data_root_again(before: str | None) -> None:
+    if before is None:
+        os.environ.pop("GENDIV_DATA", None)
+    else:
+        os.environ["GENDIV_DATA"] = before
+
+
+@pytest.fixture(autouse=True, scope="module")
+def data_root_of_the_module() -> Iterator[None]:
+    """Forget after a module what `benchmark.pipeline.use_data` told the process: files are run in any order."""
+    before = os.environ.get("GENDIV_DATA")
+    yield
+    _data_root_again(before)
+
+
+@pytest.fixture(autouse=True)
+def data_root_of_the_test(data_root_of_the_module: None) -> Iterator[None]:
+    """Forget it after a test as well."""
+    before = os.environ.get("GENDIV_DATA")
+    yield
+    _data_root_again(before)

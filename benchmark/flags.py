@@ -23,6 +23,8 @@ MOST_NEARLY_CONSTANT = 0.5
 LEAST_ALIKE = 3
 """Outputs that a phrase is in, at the least, to be a common one."""
 MOST_INVALID = 0.5
+MOST_CUT_OFF = 0.9
+"""Share of outputs that may be cut off where a cut-off one is valid: the paper's budget for TL;DR cuts many off."""
 MOST_FAILED = 0.05
 
 
@@ -47,7 +49,7 @@ class Facts(TypedDict):
 
 def facts_of(grid: TaskGrid, gate: Gate) -> Facts:
     """Gather a task's facts at the headline temperature, or the nearest there is; the gate says what is valid."""
-    level = int(np.argmin([abs(temperature - HEADLINE_TEMPERATURE) for temperature in grid.temperatures]))
+    level = _headline(grid)
     samples, verdicts = grid.samples[:, level], grid.verdicts[:, level]
     judged = [verdict for verdict in verdicts.flat if verdict is not None]
     references = sum(verdict.reference_length for verdict in judged)
@@ -72,6 +74,32 @@ def facts_of(grid: TaskGrid, gate: Gate) -> Facts:
         all_ties=bool(judged)
         and all(verdict.preference == 0.5 and verdict.length == verdict.reference_length for verdict in judged),
     )
+
+
+def cut_off(grid: TaskGrid, gate: Gate, title: str) -> Flag | None:
+    """Flag a model that hardly ever ends, where the gate takes a cut-off output as a valid one.
+
+    What such outputs would have come to is not known, and a judge who likes long texts likes them.
+
+    Parameters
+    ----------
+    grid
+        The task's samples; those of the headline temperature count, or of the nearest there is.
+    gate
+        Where a cut-off output is not valid, `flags_of` counts it among those.
+    title
+        The task's.
+    """
+    if not gate.cut_off_is_valid:
+        return None
+    share = float(np.mean([sample.finish_reason == "length" for sample in grid.samples[:, _headline(grid)].flat]))
+    if share <= MOST_CUT_OFF:
+        return None
+    return Flag(code="cut_off", text=f"{title}: {share:.0%} of the outputs are cut off")
+
+
+def _headline(grid: TaskGrid) -> int:
+    return int(np.argmin([abs(temperature - HEADLINE_TEMPERATURE) for temperature in grid.temperatures]))
 
 
 def nearly_constant_share(slots: Sequence[Sequence[str]]) -> float:

@@ -48,8 +48,8 @@ class _Stage:
 class Bars:
     """A context manager that draws a bar a stage or job.
 
-    On a pipe or in a log a stage writes a line every half minute instead, so that a short run writes nothing, and jobs
-    write nothing. Of several processes of a launcher only the first tells anything.
+    On a pipe or in a log a line is written every half minute instead, of the stage or job that moved last, so that a
+    short run writes nothing. Of several processes of a launcher only the first tells anything.
 
     Parameters
     ----------
@@ -88,12 +88,6 @@ class Bars:
     def stage(self, stage: str, done: int, total: int) -> None:
         """Advance a stage by ``done`` of ``total`` units; the first call may tell what was done long before."""
         self.job("", stage, done, total)
-        now = self._clock()
-        progress = self._stages.setdefault(stage, _Stage(now, done))
-        progress.done += done
-        if self._is_main and not self._draws and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            print(_line(stage, progress, total, now), file=sys.stderr, flush=True)
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """Make a callback for code that tells (units done so far, units in all)."""
@@ -107,15 +101,21 @@ class Bars:
         return report
 
     def job(self, job: str, stage: str, done: int, total: int) -> None:
-        """Advance the bar of one job's stage; a job's finished stages make room for the next."""
+        """Advance one job's stage, likewise; a job's finished stages make room for the next."""
         name = f"{job} {stage}".strip()
         if name not in self._bars:
             for other, bar in list(self._bars.items()):
                 if job and other.startswith(f"{job} "):
                     self._progress.remove_task(bar)
-                    del self._bars[other]
+                    del self._bars[other], self._stages[other]
             self._bars[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._bars[name], advance=done, total=total)
+        now = self._clock()
+        progress = self._stages.setdefault(name, _Stage(now, done))
+        progress.done += done
+        if self._is_main and not self._draws and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(_line(name, progress, total, now), file=sys.stderr, flush=True)
 
     @property
     def _draws(self) -> bool:

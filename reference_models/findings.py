@@ -72,7 +72,8 @@ def compare(scores: Sequence[Scores], roles: Sequence[Role] = ("ood",)) -> list[
     Returns
     -------
     list of Finding
-        Model by model, role by role: the three differences, then the win rate over SFT's temperature curve.
+        Model by model, role by role: the three differences, then the win rate over SFT's temperature curve. What a
+        task does not have is left out: without references there is no win rate, and of one temperature no curve.
     """
     tasks = {entry.role: entry.task for entry in scores[0].identity.tasks}
     models = {row.name: row for row in scores if row.kind == "model"}
@@ -80,11 +81,12 @@ def compare(scores: Sequence[Scores], roles: Sequence[Role] = ("ood",)) -> list[
     for name, row in models.items():
         for role in roles if name != BASE else ():
             mine, base = (_at(s, tasks[role], AT) for s in (row, models[BASE]))
-            for metric in mine:
+            for metric in (metric for metric in mine if metric in base):
                 difference = paired_t(mine[metric], base[metric])
                 values = tuple(np.subtract(mine[metric], base[metric]).tolist())
                 found.append(Finding(name, role, metric, difference.estimate, difference.interval, values))
-            found.append(_over_curve(name, role, mine, models[BASE], tasks[role]))
+            if "win_rate" in mine and len(models[BASE].per_prompt[tasks[role]]) > 1:
+                found.append(_over_curve(name, role, mine, models[BASE], tasks[role]))
     return found
 
 
@@ -122,22 +124,28 @@ def sentences(findings: Sequence[Finding]) -> list[str]:
 
 def table(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
     """Lay findings out as a table: header, and a row a model and role with a column a quantity."""
-    header = ["model", "role", *(f"Δ {name}" for name in QUANTITIES.values()), CURVE]
-    rows: dict[tuple[str, str], list[str]] = {}
-    for finding in findings:
-        rows.setdefault((finding.model, finding.role), [finding.model, finding.role]).append(str(finding))
-    return header, list(rows.values())
+    columns = {**{name: f"Δ {called}" for name, called in QUANTITIES.items()}, "over_curve": CURVE}
+    cells = {(one.model, one.role, _column(one.quantity)): str(one) for one in findings}
+    rows = dict.fromkeys((model, role) for model, role, _ in cells)
+    return ["model", "role", *columns.values()], [
+        [*row, *(cells.get((*row, column), "–") for column in columns)] for row in rows
+    ]
 
 
 def _at(row: Scores, task: str, temperature: str) -> Mapping[str, list[float]]:
-    """Per-prompt values of a row at a temperature."""
+    """Per-prompt values of a row at a temperature, of the quantities that it has."""
     measured = row.per_prompt[task][temperature]
-    metrics = [next(metric for metric in sorted(measured) if metric.startswith(name)) for name in QUANTITIES]
+    every = ([metric for metric in sorted(measured) if metric.startswith(name)] for name in QUANTITIES)
+    metrics = [found[0] for found in every if found]
     return {m: [float("nan") if value is None else value for value in measured[m]] for m in metrics}
 
 
+def _column(quantity: str) -> str:
+    return next((name for name in QUANTITIES if quantity.startswith(name)), quantity)
+
+
 def _called(metric: str) -> str:
-    return next(called for name, called in QUANTITIES.items() if metric.startswith(name))
+    return QUANTITIES[_column(metric)]
 
 
 def _over_curve(name: str, role: Role, mine: Mapping[str, list[float]], base: Scores, task: str) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Found:
     level: TwoWay
     change: TwoWay
     """From n = 1."""
+    doubling: TwoWay | None
+    """From half as many; None at n = 1."""
 
 
 def write_report(setting: Setting) -> Path:
@@ -74,7 +76,9 @@ def write_report(setting: Setting) -> Path:
     ]
     for role in dict.fromkeys(one.role for one in found):
         lines += [f"## {NAMES[role]}", "", table(*_levels([one for one in found if one.role == role])), ""]
-        lines += ["Change from n = 1:", "", table(*_changes([one for one in found if one.role == role])), ""]
+        own = [one for one in found if one.role == role and one.n > 1 and one.quantity != "kl"]
+        lines += ["Change from n = 1:", "", table(*_rows(own, "change")), ""]
+        lines += ["Change from half as many:", "", table(*_rows(own, "doubling")), ""]
     made = [
         json.loads(path.read_text("utf-8")) for path in sorted(setting.folder("best-of-n").glob("seed-*/made.json"))
     ]
@@ -111,7 +115,9 @@ def compute(setting: Setting, k: int, largest: int) -> list[Found]:
                     values.setdefault((n, quantity), []).append(row)
         for (n, quantity), own in values.items():
             change = np.array(own) - np.array(values[1, quantity])
-            found.append(Found(suite.role_of(task), n, quantity, two_way_t(np.array(own)), two_way_t(change)))
+            doubling = two_way_t(np.array(own) - np.array(values[n // 2, quantity])) if n > 1 else None
+            level = two_way_t(np.array(own))
+            found.append(Found(suite.role_of(task), n, quantity, level, two_way_t(change), doubling))
     return found
 
 
@@ -204,25 +210,25 @@ def answers(found: Sequence[Found]) -> list[str]:
         ]
         far = f"{spelled(last['kl'].level.estimate, last['kl'].level.interval, signed=False)} nats from SFT"
         lines.append(f"{NAMES[role]}, best-of-{largest} is {', '.join(parts)}; it is {far}")
+        steps = [one for one in found if (one.role, one.quantity) == (role, "win_rate") and one.doubling]
+        by = [f"{one.n} {told(verdict(one.doubling.interval))} {one.n // 2}" for one in steps if one.doubling]
+        lines.append(f"{NAMES[role]}, in win rate: {', '.join(by)}")
     return lines
 
 
 def _levels(found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
-    header, rows = _rows(found, change=False)
+    header, rows = _rows(found, "level")
     for row, n in zip(rows, dict.fromkeys(one.n for one in found), strict=True):
         row.append(f"{kl_bound(n):.3f}")
     return [*header, "bound of KL"], rows
 
 
-def _changes(found: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
-    return _rows([one for one in found if one.n > 1 and one.quantity != "kl"], change=True)
-
-
-def _rows(found: Sequence[Found], *, change: bool) -> tuple[list[str], list[list[str]]]:
+def _rows(found: Sequence[Found], what: Literal["level", "change", "doubling"]) -> tuple[list[str], list[list[str]]]:
     rows: dict[int, list[str]] = {}
     for one in found:
-        both = one.change if change else one.level
-        rows.setdefault(one.n, [str(one.n)]).append(spelled(both.estimate, both.interval, signed=change))
+        both: TwoWay = getattr(one, what)
+        shown = spelled(both.estimate, both.interval, signed=what != "level")
+        rows.setdefault(one.n, [str(one.n)]).append(shown)
     return ["n", *(QUANTITIES[name] for name in dict.fromkeys(one.quantity for one in found))], list(rows.values())
 
 
@@ -236,5 +242,7 @@ def _numbers(one: Found) -> dict[str, Any]:
         "change": one.change.estimate,
         "change_interval": one.change.interval,
         "verdict": verdict(one.change.interval) if one.n > 1 else None,
+        "doubling": one.doubling.estimate if one.doubling else None,
+        "doubling_interval": one.doubling.interval if one.doubling else None,
         "kl_bound": kl_bound(one.n),
     }

@@ -88,7 +88,8 @@ def sizes(world: World) -> tuple[RealTextSize, ...]:
     """
     told = world.ladders / "held-out" / "base-chosen.json"
     if not told.is_file():
-        raise UserError("no such file; python -m reference_models.real_text_ladder … makes it", where=told)
+        mend = "python -m reference_models.real_text_ladder makes it (--help tells of what)"
+        raise UserError(f"no such file; {mend}", where=told)
     chosen = json.loads(told.read_text(encoding="utf-8"))
     found = []
     for name in chosen["losses"]:

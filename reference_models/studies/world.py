@@ -37,7 +37,9 @@ class World:
     def title(self) -> str:
         """What folders and reports are called after: its name, with the suite where that is not the world's own."""
         suite = load_suite(self.suite).id
-        return self.name if suite == load_suite(SUITES[self.name]).id else f"{self.name}-{suite}"
+        if suite == load_suite(SUITES[self.name]).id:
+            return self.name
+        return suite if suite.startswith(f"{self.name}-") else f"{self.name}-{suite}"
 
     def model(self, seed: int, name: str) -> Path:
         """Folder of a model of a seed's ladder: ``sft``, ``reward-model``, ``ppo``."""
@@ -107,8 +109,8 @@ class World:
 
     def _mend(self, seed: int) -> str:
         if self.name == "pocket":
-            return f"python -m reference_models.study --seeds {seed} --out {self.ladders} --results … makes it"
-        return f"python -m reference_models.real_text_ladder --seeds {seed} --out {self.ladders} … makes it"
+            return f"gendiv study seeds --only run --seeds {seed} --ladders {self.ladders} makes it"
+        return f"python -m reference_models.real_text_ladder --seeds {seed} makes it (--help tells of what)"
 
     def _models(self, seed: int) -> Path:
         return self.ladders / "models" / f"seed-{seed}"

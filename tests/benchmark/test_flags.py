@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from benchmark.flags import (
     MOST_NEARLY_CONSTANT,
     above_references,
+    cut_off,
     judge_is_reward,
     nearly_constant_share,
     references_apart,
 )
 from benchmark.judging.config import OracleConfig, RewardModelConfig
-from benchmark.records import Estimate, Identity, Manifest, ModelCard, ModelIdentity, TaskIdentity
+from benchmark.quantities import TaskGrid
+from benchmark.records import Estimate, Flag, Identity, Manifest, ModelCard, ModelIdentity, Sample, TaskIdentity
+from benchmark.suites import Gate
 
 WORDS = [f"word{number}" for number in range(40)]
 HASH = "ab" * 32
@@ -67,6 +70,27 @@ def diversity(value, low):
         metric="sbert_per_input", task="t", role="id", temperature=1.0, value=value, low=low, high=1.0, method="t",
         n=9, intervals={"t": (low, 1.0)},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("ended", "flagged"), [(1, True), (2, False)])
+def test_who_ends_one_output_in_ten_at_the_headline_temperature_is_not_flagged_for_being_cut_off(ended, flagged):
+    samples = [
+        Sample(
+            task="t",
+            doc_id=str(number),
+            temperature=temperature,
+            index=index,
+            text="w",
+            finish_reason="stop" if temperature == 1.0 and index == 0 and number < ended else "length",
+            n_tokens=1,
+        )
+        for number in range(10)
+        for temperature in (0.7, 1.0)
+        for index in range(2)
+    ]
+    found = cut_off(TaskGrid(samples, []), Gate(name="attempt", cut_off_is_valid=True), "Title")
+    assert found == (Flag(code="cut_off", text="Title: 95% of the outputs are cut off") if flagged else None)
+    assert cut_off(TaskGrid(samples, []), Gate(name="attempt"), "Title") is None, "it is no answer there at all"
 
 
 def test_only_what_is_surely_more_diverse_than_references_of_different_prompts_is_flagged():

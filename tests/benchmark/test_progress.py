@@ -77,12 +77,22 @@ def test_of_several_processes_only_the_first_tells(clock, capsys, monkeypatch, e
     assert len(told(capsys)) == (environment["RANK"] == "0")
 
 
-def test_jobs_side_by_side_tell_nothing_on_a_pipe(clock, capsys):
+def test_of_jobs_side_by_side_on_a_pipe_the_one_that_moved_last_is_told_every_half_minute(clock, capsys):
     with Bars(clock) as bars:
-        for _ in range(100):
+        for _ in range(40):
             bars.job("ppo", "training", 1, 100)
+            bars.job("dpo", "training", 2, 100)
             clock.now += 1
-    assert told(capsys) == []
+    assert told(capsys) == ["ppo training 31/100 (31 %), 1/s, 69 s left"]
+
+
+def test_a_job_that_begins_a_stage_again_is_told_from_its_beginning(clock, capsys):
+    with Bars(clock) as bars:
+        bars.job("ppo", "training", 90, 100)
+        bars.job("ppo", "judging", 1, 2)
+        clock.now += 31
+        bars.job("ppo", "training", 5, 100)
+    assert told(capsys) == ["ppo training 5/100 (5 %)"]
 
 
 def test_a_terminal_gets_a_bar_with_a_rate(clock, monkeypatch):

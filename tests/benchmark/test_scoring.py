@@ -415,7 +415,9 @@ def test_a_gate_that_lets_cut_off_outputs_pass_counts_and_flags_them_as_answers(
         scores = score(unjudged(), SUITE.model_copy(update={"gate": gate}), cut, {}, HashEncoder())
         found = {e.value for e in scores.estimates if e.metric == "valid_share_attempt"}
         assert found == {share}
-        assert any(flag.code == "invalid_text" for flag in scores.flags) == (not cut_off_is_valid)
+        codes = {flag.code for flag in scores.flags}
+        assert ("invalid_text" in codes) == (not cut_off_is_valid)
+        assert ("cut_off" in codes) == cut_off_is_valid, "who never ends is flagged whatever the gate says"
 
 
 def many(n):

@@ -97,3 +97,20 @@ def test_sentences_and_table_say_the_same_numbers():
         assert str(finding) in line
         assert any(str(finding) in row for row in rows)
     assert sentences(findings)[0].startswith("ppo is above sft in OOD win rate: +0.")
+
+
+def only(row, temperatures, metrics):
+    """Keep these temperatures and metrics of a row's out-of-distribution task alone."""
+    kept = {t: {m: row.per_prompt["toy_ood"][t][m] for m in metrics} for t in temperatures}
+    return row.model_copy(update={"per_prompt": row.per_prompt | {"toy_ood": kept}})
+
+
+def test_what_a_task_does_not_have_is_left_out_and_an_empty_cell_of_the_table():
+    everything = ("win_rate", "sbert_per_input", "effective_per_input_oracle")
+    whole, rows = {f.quantity: f for f in compare(ladder())}, dict(enumerate(ladder()[:2]))
+    one_temperature = compare([only(row, ["1.0"], everything) for row in rows.values()])
+    assert {f.quantity: f for f in one_temperature} == {m: whole[m] for m in everything}
+    no_references = compare([only(row, ["0.7", "1.0"], everything[1:]) for row in rows.values()])
+    assert {f.quantity: f for f in no_references} == {m: whole[m] for m in everything[1:]}
+    _, (row,) = table(no_references)
+    assert row == ["ppo", "ood", "–", *(str(whole[m]) for m in everything[1:]), "–"]

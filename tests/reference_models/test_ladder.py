@@ -1,6 +1,7 @@
 """The demo, whole: what it promises is checked on what it made."""
 
 import csv
+import re
 import signal
 import subprocess
 import sys
@@ -62,7 +63,8 @@ def test_it_writes_the_board_prints_the_table_and_the_page(made):
     assert str(out / "leaderboard" / "index.html") in ran.stdout
     for name in (*(rung.name for rung in RUNGS), *CONTROLS):
         assert name in ran.stdout
-    assert not ran.stderr.strip()
+    progress = re.compile(r"\S+ \S.* [\d,]+/[\d,]+( \(\d+ %\))?(, .* left)?")
+    assert all(progress.fullmatch(line) for line in ran.stderr.splitlines())
 
 
 @pytest.mark.slow

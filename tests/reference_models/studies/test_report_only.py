@@ -23,5 +23,5 @@ def test_a_suite_that_is_not_the_worlds_own_has_folders_and_reports_of_its_own(t
     own, named = setting(None), setting("real-text-summarisation@v1")
     other = setting("real-text-instructions")
     assert own.folder("kl") == named.folder("kl") == tmp_path / "kl-real-text"
-    assert other.folder("kl") == tmp_path / "kl-real-text-real-text-instructions@v1"
+    assert other.folder("kl") == tmp_path / "kl-real-text-instructions@v1"
     assert other.report("kl") != own.report("kl")

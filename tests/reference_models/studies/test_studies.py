@@ -181,7 +181,7 @@ def test_a_seed_without_a_ladder_is_named_with_its_mend(made):
     ran = command(made, "kl", "--seeds", "9")
     assert ran.returncode == 2
     assert "seed-9/models/sft" in ran.stderr
-    assert "reference_models.study --seeds 9" in ran.stderr
+    assert f"gendiv study seeds --only run --seeds 9 --ladders {made.world.ladders} makes it" in ran.stderr
 
 
 def test_temperature_sets_ppo_beside_sfts_grid(setting):
@@ -209,6 +209,11 @@ def test_best_of_n_goes_on_where_it_was_and_ends_the_same(setting):
     assert {row["n"] for row in record["found"]} == {1, 2, 4}
     rewards = [row["level"] for row in record["found"] if (row["quantity"], row["role"]) == ("score", "ood")]
     assert rewards == sorted(rewards), "the expected best never falls with n"
+    level = {(row["role"], row["quantity"], row["n"]): row["level"] for row in record["found"]}
+    for (role, quantity, n), value in level.items():
+        (row,) = (r for r in record["found"] if (r["role"], r["quantity"], r["n"]) == (role, quantity, n))
+        half = level.get((role, quantity, n // 2))
+        assert row["doubling"] == (None if half is None else pytest.approx(value - half, abs=1e-9))
     assert all(line in text for line in record["answer"])
 
 

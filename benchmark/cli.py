@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     from benchmark.progress import Bars
 
 INTERRUPTED = 130
+MAX_TEMPERATURE = 100
+"""Far above all that is of use: a distribution is all but uniform there."""
+_USAGE: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""Whatever is wrong with a command line; typer has no public name for it."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 importing = typer.Typer(help="Turn outputs made elsewhere into runs.", no_args_is_help=True)
@@ -51,14 +57,22 @@ data = typer.Typer(
 app.add_typer(data, name="data")
 
 
-@app.callback(no_args_is_help=True)
-def top(version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
-    """Place language models on the generalisation–diversity plane."""
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from benchmark import __version__
 
         print(f"gendiv {__version__}")
         raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def top(
+    # By a callback of the option: the body of this function is not reached where no command is named.
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Place language models on the generalisation–diversity plane."""
 
 
 @app.command()
@@ -432,8 +446,10 @@ def _options(
         grid = tuple(float(part) for part in temperatures.split(",")) if temperatures else None
     except ValueError:
         raise UserError(f"--temperatures {temperatures!r}: give numbers with commas between, such as 0.3,1.0") from None
-    if grid and not all(0 <= temperature < float("inf") for temperature in grid):
-        raise UserError(f"--temperatures {temperatures!r}: temperatures are finite and not negative")
+    if grid and not all(0 <= temperature <= MAX_TEMPERATURE for temperature in grid):
+        raise UserError(f"--temperatures {temperatures!r}: temperatures are from 0 to {MAX_TEMPERATURE}")
+    if grid and len(set(grid)) < len(grid):
+        raise UserError(f"--temperatures {temperatures!r}: one is there twice; give each once")
     for option, texts in (("--name", [name]), ("--method", [method]), ("--trained-on", trained_on or [])):
         for text in texts:
             if text is not None and not (text.isprintable() and 0 < len(text.strip()) <= 200):
@@ -471,16 +487,32 @@ def _stay_offline() -> None:
 def main() -> None:
     """Run the command; a user's mistake is one line and exit status 2, a bug keeps its traceback."""
     try:
-        app()
+        _refuse_empty(sys.argv[1:])
+        status = app(standalone_mode=False)
     except UserError as error:
         if os.environ.get("GENDIV_TRACEBACK"):
             raise
         print(f"gendiv: {error}", file=sys.stderr)
         sys.exit(2)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("gendiv: interrupted; the same command goes on from here", file=sys.stderr)
-        raise
+    except _USAGE as error:
+        # Nothing is said where there was no argument at all: the help is printed by then.
+        if text := " ".join(error.format_message().split()):
+            # Of NaN, too, which is refused as if it were too small.
+            text = re.sub("Input should be (?=greater|less)", "must be a number ", text.replace("Value error, ", ""))
+            see = f"; see `{error.ctx.command_path} --help`" if error.ctx else ""
+            print(f"gendiv: {text.removesuffix('.')}{see}", file=sys.stderr)
+        sys.exit(2)
+    if status == INTERRUPTED:
+        print("gendiv: interrupted; the same command goes on from here", file=sys.stderr)
+    sys.exit(status)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an option with an empty value, which would count as left out."""
+    for before, text in itertools.pairwise(["", *arguments]):
+        option, _, value = text.partition("=") if text.startswith("--") and "=" in text else (before, "", text)
+        if option.startswith("-") and not value.strip():
+            raise UserError(f"{option} has an empty value; give one, or leave the option out")
 
 
 if __name__ == "__main__":

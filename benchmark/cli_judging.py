@@ -171,6 +171,8 @@ def _wanted(metrics: str | None) -> tuple[str, ...]:
     """Read beginnings of metrics' names; each must begin one."""
     from benchmark.metrics.catalog import METRICS, OWN
 
+    if metrics is not None and not metrics.strip(" ,"):
+        raise UserError(f"--metrics {metrics!r} names none; give beginnings of names, such as ead,vendi")
     wanted = tuple(part.strip().casefold() for part in (metrics or "").split(",") if part.strip()) or ("",)
     for part in wanted:
         if not any(name.startswith(part) for name in [*METRICS, OWN]) and not part.startswith(OWN):
@@ -216,8 +218,15 @@ def print_texts(path: Path, threads: int, wanted: tuple[str, ...], nli: str | No
     print(f"words are counted by the tokeniser `words` (ead_rlfh: `rlfh`); embeddings are of {DEFAULT_ENCODER}")
     if len(rows) == 1:
         print("note: one prompt has no interval; give several, a line each")
+    if len(rows) == 2:
+        print("note: two prompts are too few for diversity across inputs; give three or more, a line each")
     if k == 1:
         print("note: one output a prompt, so there is no diversity per input; give several for it")
+    if untold := sum(not row.prompt.strip() for row in rows):
+        print(
+            f"note: {untold} of {len(rows)} lines have no prompt; an output there that repeats it, or is in another "
+            "script, counts as valid"
+        )
 
 
 def compare(
@@ -235,6 +244,8 @@ def compare(
     from benchmark.runs import Run
 
     one, other = Run(first).scores(), Run(second).scores()
+    if one == other:
+        raise UserError(f"both are the same run, {one.name!r}; give two", where=second)
     header, rows = comparing.table(
         comparing.compare(one, other, metrics=metric, temperatures=temperature), (one.name, other.name)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +51,7 @@ def table(
     """Print one table, or numbers of the text; with --out write Markdown and CSV, and draw what is published."""
     from leaderboard.paper_tables import paper_table
 
+    _refuse_file(out)
     filled = _fill(paper_table(name, "table", "text"), submissions, board, paper_protocol=paper_protocol)
     _show(filled, paper_protocol=paper_protocol)
     if out is not None:
@@ -67,6 +69,7 @@ def figure(
     """Print the numbers of one figure; with --out draw it, as SVG and PNG, and write its Markdown and CSV."""
     from leaderboard.paper_tables import paper_table
 
+    _refuse_file(out)
     filled = _fill(paper_table(name, "figure"), submissions, board, paper_protocol=paper_protocol)
     _show(filled, paper_protocol=paper_protocol)
     if out is not None:
@@ -87,6 +90,7 @@ def all_(
     from leaderboard.build import paper_files
     from leaderboard.reproduction import counts
 
+    _refuse_file(out)
     boards = _boards(submissions, board)
     files, found = paper_files(boards, paper_protocol=paper_protocol, drawings=True)
     for file, text in files.items():
@@ -117,6 +121,7 @@ def plan(
     """Print what the cells that nothing answers would take: commands in order, GPU hours, the judge's cost."""
     from benchmark.cli_plan import reproduction
 
+    _refuse_file(out)
     reproduction(
         _boards(submissions, board),
         out=out,
@@ -126,6 +131,14 @@ def plan(
         throughput=throughput,
         paper_protocol=paper_protocol,
     )
+
+
+def _refuse_file(out: Path | None) -> None:
+    """Refuse what is no folder, nor can become one, before anything is read and printed."""
+    # Not Path.exists, which raises where a folder may not be read; writing says so itself.
+    there = [place for place in (out, *out.parents) if os.path.exists(place)] if out else []
+    if there and not os.path.isdir(there[0]):
+        raise UserError("is a file; --out names a folder", where=there[0])
 
 
 def _fill(table: PaperTable, submissions: Path, board: Path, *, paper_protocol: bool) -> Filled:

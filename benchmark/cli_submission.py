@@ -45,8 +45,8 @@ def submit(
     """Pack a scored run as a submission, check it as CI will, and say how to publish it."""
     from benchmark.runs import Run
     from benchmark.sampling.checkpoint import declared
-    from benchmark.submission.pack import pack
-    from benchmark.submission.validate import validate
+    from benchmark.submission.pack import aside, pack
+    from benchmark.submission.validate import Checked, validate
 
     card = {
         "method": method,
@@ -59,14 +59,15 @@ def submit(
         "licence": licence,
         "contact": contact,
     }
-    folder = pack(Run(run), model, submissions.resolve(), card, url=url)
-    try:
-        checked = validate(folder, submissions.resolve(), fast=True)
-    except BaseException:
-        shutil.rmtree(folder)  # nothing is left that would be refused
-        raise
+    root = submissions.resolve()
+    found: list[Checked] = []
+
+    def check(folder: Path) -> None:
+        found.append(validate(folder, root, fast=True, published=aside(root)))
+
+    folder = pack(Run(run), model, root, card, url=url, check=check)
     print(f"packed: {folder}, {sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()):,} bytes")
-    for flag in checked.scores.flags:
+    for flag in found[0].scores.flags:
         print(f"flag: {flag.text}")
     print(_how_to_publish(folder, model))
 

@@ -106,14 +106,21 @@ def compare(
     ------
     UserError
         If the runs answered other prompts or were sampled in another way (the message names the field), or have
-        nothing in common.
+        nothing in common, of all that is asked for or at one of the temperatures.
     """
     _refuse_strangers(first, second)
-    wanted = None if temperatures is None else {float(temperature) for temperature in temperatures}
+    asked = f" of {', '.join(metrics)}" if metrics else ""
+    nothing = f"runs {first.name!r} and {second.name!r} have no quantity{asked} in common to compare"
+    shared = [cell for cell in _shared(first, second) if metrics is None or cell[3] in metrics]
+    there = sorted({temperature for _, _, temperature, _ in shared})
+    wanted = there if temperatures is None else [float(temperature) for temperature in temperatures]
+    if there and (absent := [temperature for temperature in wanted if temperature not in there]):
+        among = ", ".join(f"{temperature:g}" for temperature in there)
+        raise UserError(f"{nothing} at temperature {absent[0]:g}; there are: {among}")
     compared = []
     sides: dict[tuple[str, float], dict[str, _Values]] = {}
-    for task, role, temperature, metric in _shared(first, second):
-        if (metrics is not None and metric not in metrics) or (wanted is not None and temperature not in wanted):
+    for task, role, temperature, metric in shared:
+        if temperature not in wanted:
             continue
         values = _values(first, second, task, temperature, metric)
         if len(values.first):
@@ -124,9 +131,8 @@ def compare(
         if "id" in by_role and "ood" in by_role:
             compared.append(_gap(metric, temperature, by_role["id"], by_role["ood"]))
     if not compared:
-        asked = f" of {', '.join(metrics)}" if metrics else ""
         why = "; ".join(left_out(first, second)) or "`gendiv list metrics` names them"
-        raise UserError(f"runs {first.name!r} and {second.name!r} have no quantity{asked} in common to compare: {why}")
+        raise UserError(f"{nothing}: {why}")
     return _adjusted(compared)
 
 

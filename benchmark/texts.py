@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,21 +16,25 @@ from benchmark.metrics.nli import Classifier, Form
 from benchmark.nli_scoring import nli_columns
 from benchmark.quantities import Column, TaskGrid, columns
 from benchmark.records import Estimate, Prompt, Sample
-from benchmark.runs import first_problem
 from benchmark.scoring import estimates_of
 from benchmark.statistics.intervals import Interval
 from benchmark.suites import HEADLINE_TEMPERATURE, Gate
 
 TASK = "texts"
+FORM = '{"prompt": "…", "outputs": ["…", "…"]}'
+MEANT = {"prompt": "a text", "outputs": "a list of at least one text", "references": "a list of texts"}
+OF_A_RUN = ("run.json", "scores.json")
+ALIKE = 0.82
+"""How alike names are that one is a misspelling of the other: two letters that changed places, not ``prompt_id``."""
 
 
 class TextRow(BaseModel):
-    """One prompt and its outputs; further fields of a line are not read."""
+    """One prompt and its outputs; further fields of a line are not read, and a misspelt one is refused."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     prompt: str = ""
-    """Told, so that an output that repeats it counts as no answer; may be left out."""
+    """Told, so that an output that repeats it counts as no answer, nor one in another script; may be left out."""
     outputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     references: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Told, so that an answer in their script is no strange one; may be left out."""
@@ -48,13 +54,15 @@ class Measured(NamedTuple):
 
 
 def read_texts(path: Path) -> list[TextRow]:
-    """Read JSONL of ``{"prompt": …, "outputs": […]}``, as many outputs in every line.
+    """Read JSONL of ``{"prompt": …, "outputs": […]}``, as many outputs in every line, and no prompt in two.
 
     Raises
     ------
     UserError
         Names the file, the line and what is wrong with it.
     """
+    if path.name in OF_A_RUN and path.with_name("run.json").is_file():
+        raise UserError(f"is a file of a run; give the folder: {path.parent}", where=path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -62,29 +70,70 @@ def read_texts(path: Path) -> list[TextRow]:
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 at byte {error.start}", where=path) from None
     rows: list[TextRow] = []
+    told: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{path}:{number}"
         try:
-            row = TextRow.model_validate(json.loads(line))
-            "".join(row.outputs).encode()
-        except (json.JSONDecodeError, RecursionError):
-            raise UserError("not JSON", where=f"{path}:{number}") from None
-        except ValidationError as error:
-            form = '{"prompt": "…", "outputs": ["…", "…"]}'
-            raise UserError(f"{first_problem(error)}; a line is {form}", where=f"{path}:{number}") from None
-        except UnicodeEncodeError:
-            raise UserError("an output holds half a character", where=f"{path}:{number}") from None
+            given = _json(line, where)
+        except (ValueError, RecursionError):
+            _refuse_document(text, path)
+            raise UserError("not JSON", where=where) from None
+        row = _row(given, where)
         if rows and len(row.outputs) != len(rows[0].outputs):
             raise UserError(
                 f"{len(row.outputs)} outputs, where the first line has {len(rows[0].outputs)}; diversity depends on "
                 "how many there are, so give every prompt as many",
-                where=f"{path}:{number}",
+                where=where,
+            )
+        # Intervals are over prompts that have nothing to do with each other.
+        if (prompt := row.prompt.strip()) and told.setdefault(prompt, number) != number:
+            raise UserError(
+                f"the prompt of line {told[prompt]} again; put all outputs of a prompt into one line", where=where
             )
         rows.append(row)
     if not rows:
         raise UserError("the file is empty", where=path)
     return rows
+
+
+def _json(line: str, where: str) -> Any:
+    def fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for name, times in Counter(name for name, _ in pairs).items():
+            if times > 1:
+                raise UserError(f"field {name!r} is there twice; keep one", where=where)
+        return dict(pairs)
+
+    return json.loads(line, object_pairs_hook=fields)
+
+
+def _refuse_document(text: str, path: Path) -> None:
+    """Say so where a file is JSON as a whole, which no line of it is."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    raise UserError(f"is one JSON value over several lines; give JSONL, where a line is {FORM}", where=path)
+
+
+def _row(given: Any, where: str) -> TextRow:
+    if not isinstance(given, dict):
+        raise UserError(f"must be an object; a line is {FORM}", where=where)
+    absent = [name for name in MEANT if name not in given]
+    for name in given:
+        if name not in MEANT and (meant := get_close_matches(name.casefold(), absent, n=1, cutoff=ALIKE)):
+            raise UserError(f"unknown field {name!r}; write {meant[0]!r}, or leave it out", where=where)
+    try:
+        row = TextRow.model_validate(given)
+        "".join(row.outputs).encode()
+    except ValidationError as error:
+        field, *place = error.errors()[0]["loc"]
+        which, what = (f"{field}.{place[0]}", "a text") if place else (field, MEANT[str(field)])
+        raise UserError(f"{which}: must be {what}; a line is {FORM}", where=where) from None
+    except UnicodeEncodeError:
+        raise UserError("an output holds half a character", where=where) from None
+    return row
 
 
 def score_texts(

@@ -101,14 +101,16 @@ def read_recipe(cls: type[Parsed], recipe: Path | None, overrides: Mapping[str, 
     UserError
         If a field is unknown, missing, not of its type or out of range.
     """
-    values, where = recipe_values(recipe, method_of(cls))
-    values = {**values, **overrides}
+    given, where = recipe_values(recipe, method_of(cls))
+    values = {**given, **overrides}
     known = typing.get_type_hints(cls)
     declared = fields(cls)  # type: ignore[arg-type]
     names = [field.name for field in declared]
     if unknown := sorted(set(values) - set(names)):
         place = "--set" if unknown[0] in overrides else where
-        raise UserError(f"unknown field {unknown[0]!r}; there are: {', '.join(names)}", where=place)
+        fits = [] if unknown[0] in overrides else _methods_of(given, where)
+        whose = f", as of a recipe of {' or '.join(fits)}" if fits else ""
+        raise UserError(f"unknown field {unknown[0]!r}{whose}; there are: {', '.join(names)}", where=place)
     if missing := [f.name for f in declared if f.default is MISSING and f.name not in values]:
         raise UserError(
             f"field {missing[0]!r} is missing; give it in the recipe or by --set {missing[0]}=…", where=where
@@ -173,6 +175,14 @@ def method_of(cls: type) -> str:
     from reference_models.methods import METHODS
 
     return next((name for name, method in METHODS.items() if method.arguments == cls.__name__), cls.__name__)
+
+
+def _methods_of(given: Mapping[str, Any], where: Path | str) -> list[str]:
+    """Name the methods that have every field of a recipe; the one that its file is named after, if that is one."""
+    from reference_models.methods import METHODS
+
+    fits = [name for name, method in METHODS.items() if given.keys() <= {field.name for field in fields(method.load())}]
+    return [name for name in fits if name == Path(where).stem] or fits
 
 
 def _convert(name: str, value: Any, kind: Any, where: Path | str) -> Any:

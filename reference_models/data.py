@@ -39,6 +39,8 @@ def read_preferences(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _read(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if path.is_dir():
+        raise UserError("is a folder; give a file of JSONL", where=path)
     if not path.is_file():
         raise UserError("no such file; `gendiv data export` makes one", where=path)
     number = 0

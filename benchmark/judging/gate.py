@@ -76,7 +76,13 @@ def read_gate(path: Path) -> Gate:
     """
     try:
         return Gate.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")), strict=False)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except FileNotFoundError:
+        raise UserError("no such file; `gendiv gate RUN … --out FILE` makes one", where=path) from None
+    except IsADirectoryError:
+        raise UserError("is a folder; give the YAML file that `gendiv gate` has written", where=path) from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"not a gate's YAML: {' '.join(str(error).split())}", where=path) from None
     except ValidationError as error:
         raise UserError(f"not a valid gate: {first_problem(error)}", where=path) from None

@@ -308,6 +308,7 @@ def _lm_eval(backend: str, args: str, options: _Options) -> Built:
 @contextlib.contextmanager
 def loading(what: str) -> Iterator[None]:
     """Turn whatever a library says about a checkpoint it cannot load into one line; the cause stays chained."""
+    from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -318,7 +319,23 @@ def loading(what: str) -> Iterator[None]:
         try:
             yield
         except (*expected, HFValidationError, SafetensorError) as error:
-            raise UserError(f"{what} cannot be loaded: {_first_line(error)}") from error
+            reason = _first_line(error)
+            if _is_nowhere_here(what):
+                reason = "no such folder, and not in the hub's cache" + (
+                    ", which is all there is offline" if constants.HF_HUB_OFFLINE else f"; {reason}"
+                )
+            raise UserError(f"{what} cannot be loaded: {reason}") from error
+
+
+def _is_nowhere_here(name: str) -> bool:
+    """Tell whether what may be a checkpoint is neither a folder nor in the hub's cache; never asks the hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False  # no id, such as ``--device cuda``
 
 
 def _first_line(error: BaseException) -> str:

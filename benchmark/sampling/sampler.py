@@ -13,10 +13,13 @@ from typing import NamedTuple, Protocol
 from pydantic import JsonValue
 
 from benchmark.errors import UserError
-from benchmark.records import Cell, Manifest, ModelIdentity, Prompt, Sample, Sampling
+from benchmark.records import Cell, Identity, Manifest, ModelIdentity, Prompt, Record, Sample, Sampling
 from benchmark.runs import Appender, Run, appending, drop_cut_off_line, write_atomically, write_record
 from benchmark.sampling.grid import cells, check_grid, order_sha256, part, spelled
 from benchmark.sampling.processes import ALONE, Processes
+
+MAX_CELLS = 1_000_000
+"""Samples of one task: no submission may have more, and the plan of a run has to fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,13 @@ class _Filling:
         if sampling is None:
             raise ValueError("a run that is sampled needs its sampling")
         self.sampling = sampling
+        for task, asked in prompts.items():
+            each = sampling.k * len(sampling.temperatures)
+            if (drawn := each * len(asked)) > MAX_CELLS:
+                raise UserError(
+                    f"{drawn:,} samples of {task}, {each:,} of each of {len(asked):,} prompts; at most {MAX_CELLS:,} "
+                    "are drawn: give a smaller --k, or a --limit"
+                )
         if self.run.manifest_path.exists():
             refuse_other_run(self.run, manifest)
         ordered = {task: self.sampler.prepare(asked, sampling) for task, asked in prompts.items()}
@@ -326,7 +336,7 @@ def refuse_other_run(run: Run, manifest: Manifest) -> None:
 
 
 class Difference(NamedTuple):
-    """A field in which two runs differ, and what it is in each."""
+    """The innermost field in which two runs differ, and what it is in each."""
 
     field: str
     one: str
@@ -337,10 +347,24 @@ def first_difference(one: Manifest, other: Manifest) -> Difference | None:
     """Find the first field by which two manifests are of different runs; None where they are of the same."""
     for side in ("identity", "model"):
         left, right = getattr(one, side), getattr(other, side)
-        for field in type(left).model_fields:
-            if getattr(left, field) != getattr(right, field):
-                return Difference(f"{side}.{field}", _short(getattr(left, field)), _short(getattr(right, field)))
+        if left != right:
+            return _within(side, _as_json(left), _as_json(right))
     return None
+
+
+def _as_json(record: Record) -> dict[str, JsonValue]:
+    fields: dict[str, JsonValue] = record.model_dump(mode="json")
+    if isinstance(record, Identity):
+        fields["tasks"] = {task.task: task.model_dump(mode="json", exclude={"task"}) for task in record.tasks}
+    return fields
+
+
+def _within(field: str, one: JsonValue, other: JsonValue) -> Difference:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            if one.get(key) != other.get(key):
+                return _within(f"{field}.{key}", one.get(key), other.get(key))
+    return Difference(field, _short(one), _short(other))
 
 
 def _short(value: object) -> str:

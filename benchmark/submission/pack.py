@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,9 +21,18 @@ from benchmark.submission.reading import MAX_PACKED, plain
 from benchmark.submission.record import FILE, VERSION, PackedFile, Submission, revision_of
 from benchmark.suites import load_suite
 
+_NAMES = "of ASCII letters, digits, dots, dashes and underscores, at most 64 and 96, each with a letter or digit first"
+
 
 def pack(
-    run: Run, model: str, root: Path, card: Mapping[str, object], *, url: str | None = None, derive: bool = False
+    run: Run,
+    model: str,
+    root: Path,
+    card: Mapping[str, object],
+    *,
+    url: str | None = None,
+    derive: bool = False,
+    check: Callable[[Path], object] = lambda _: None,
 ) -> Path:
     """Pack a scored run.
 
@@ -38,10 +48,12 @@ def pack(
         Fields of the model card that are said now; the run's own hold otherwise.
     url
         Where logs that are over 10 MB when packed will be published: ``<url>/<task>.jsonl.gz`` and so on. They are
-        written beside the submission, into ``<root>/../to-publish``, for the user to put there.
+        written beside the submission, into `aside`, for the user to put there.
     derive
         Leave out logs of the suite's own oracle, which says them again from the samples: half of the bytes. A log that
         it would write otherwise, having been broken off and taken up again, is packed all the same.
+    check
+        Is shown the submission's folder; if it raises, nothing is left of it.
 
     Returns
     -------
@@ -74,23 +86,52 @@ def pack(
             claimed_judge=scores.identity.judge,
         )
     except ValidationError as error:
+        if error.errors()[0]["loc"] == ("model",):
+            raise UserError(f"model {plain(model, 100)!r}: write ORG/MODEL, {_NAMES}") from None
         raise UserError(f"cannot be submitted: {plain(first_problem(error))}", where=run.folder) from None
     load_suite(manifest.identity.suite)
     target = root / submission.folder
     if target.exists():
         raise UserError("is there, and a revision never changes; remove it if it was never published", where=target)
-    temporary = root / f".packing-{os.getpid()}"
+    with _whole_or_nothing(target), _whole_or_nothing(aside(root) / submission.folder):
+        _write(run, submission, root)
+        check(target)
+    return target
+
+
+def aside(root: Path) -> Path:
+    """Name the folder of logs that are to be published elsewhere, each below its submission's own name."""
+    return root.parent / "to-publish"
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(folder: Path) -> Iterator[None]:
+    """Take back a folder that is made in a ``with`` block, and those above it, if the block fails or is interrupted."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        for place in new:
+            with contextlib.suppress(OSError):  # gone already, or another process has put something there
+                place.rmdir()
+        raise
+
+
+def _write(run: Run, submission: Submission, root: Path) -> None:
+    target, temporary = root / submission.folder, root / f".packing-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         for file in submission.files:
             if file.derived:
                 continue
             packed = _gzip(run.folder / file.path)
-            place = temporary / f"{file.path}.gz" if file.url is None else _aside(root, submission, file)
+            place = (temporary if file.url is None else aside(root) / submission.folder) / f"{file.path}.gz"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(packed)
         for judge in run.judges():
-            if any(log.endswith(f".{judge}.jsonl") for log in logs):
+            if any(file.path.endswith(f".{judge}.jsonl") for file in submission.files):
                 place = temporary / run.judge_path(judge).relative_to(run.folder)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(run.judge_path(judge), place)
@@ -101,7 +142,6 @@ def pack(
         raise UserError(f"cannot be written: {error.strerror or error}", where=target) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 def _packed(run: Run, log: str, sha256: str, url: str | None, *, derived: bool) -> PackedFile:
@@ -132,10 +172,6 @@ def _derivable(run: Run, logs: Sequence[str]) -> set[str]:
         again = Run(place)
         write_again(run, tasks, again)
         return {log for log in tasks.values() if (again.folder / log).read_bytes() == (run.folder / log).read_bytes()}
-
-
-def _aside(root: Path, submission: Submission, file: PackedFile) -> Path:
-    return root.parent / "to-publish" / submission.folder / f"{file.path}.gz"
 
 
 def _gzip(path: Path) -> bytes:

@@ -112,11 +112,30 @@ def test_scoring_again_gives_the_same_bytes(gendiv, run):
         (("sample", "control:constant", "--suite", "nope", "--out", "X"), "no suite 'nope'; there are: "),
         (("run", "control:nope", "--suite", "pocket", "--out", "X"), "no control 'nope'; there are: "),
         (("run", "./nowhere", "--suite", "pocket", "--out", "X"), "no such checkpoint folder: ./nowhere"),
-        (("run", "some/hub-id", "--suite", "pocket", "--out", "X"), "some/hub-id cannot be loaded"),
+        (
+            ("run", "some/hub-id", "--suite", "pocket", "--out", "X"),
+            "some/hub-id cannot be loaded: no such folder, and",
+        ),
+        (
+            ("run", "nowhere", "--suite", "pocket", "--out", "X"),
+            "not in the hub's cache, which is all there is offline",
+        ),
         (("run", "control:constant", "--suite", "alpaca-eval", "--out", "X"), "see `gendiv import`"),
         (("sample", "control:constant", "--suite", "pocket", "--temperatures", "hot", "--out", "X"), "--temperatures"),
         (("sample", "control:constant", "--suite", "pocket", "--temperatures=nan", "--out", "X"), "--temperatures"),
         (("sample", "control:constant", "--suite", "pocket", "--temperatures=-1", "--out", "X"), "--temperatures"),
+        (("sample", "control:constant", "--suite", "pocket", "--temperatures=1e9", "--out", "X"), "from 0 to 100"),
+        (("sample", "control:constant", "--suite", "pocket", "--temperatures=1,1.0", "--out", "X"), "--temperatures"),
+        (("sample", "control:constant", "--suite", "pocket", "--temperatures", "", "--out", "X"), "--temperatures has"),
+        (("sample", "control:constant", "--suite", "pocket", "--device=", "--out", "X"), "--device has an empty value"),
+        (("sample", "control:constant", "--suite", "pocket", "--k", 10**8, "--out", "X"), "give a smaller --k"),
+        (
+            ("sample", "control:constant", "--suite", "pocket", "--threads", 0, "--out", "X"),
+            "see `gendiv sample --help`",
+        ),
+        (("judge", "X", "--max-cost", "nan"), "'--max-cost': must be a number greater than or equal to 0; see"),
+        (("list", "nonsense"), "'nonsense' is not one of 'suites', "),
+        (("nonsense",), "No such command 'nonsense'; see `gendiv --help`"),
         (("judge", "X"), "run.json: no such file"),
         (("score", "X"), "no such file or run folder"),
         (("leaderboard", "X", "--out", "Y"), "no run in it"),
@@ -126,7 +145,15 @@ def test_scoring_again_gives_the_same_bytes(gendiv, run):
 def test_a_mistake_is_one_line_and_leaves_nothing(gendiv, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
     assert says in refused(gendiv(*arguments))
-    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_help_and_the_version_are_printed_and_are_no_mistakes(gendiv):
+    for arguments in ((), ("--help",), ("import",), ("--version",)):
+        status, out, err = gendiv(*arguments)
+        assert ("gendiv 0." if arguments == ("--version",) else "Usage: gendiv") in out
+        assert not err
+        assert status == (0 if arguments and arguments[0].startswith("-") else 2)
 
 
 def damage(run, kind):
@@ -213,8 +240,10 @@ def test_a_damaged_run_is_refused_by_name_and_left_as_it_is(gendiv, run, tmp_pat
 def test_a_begun_run_is_not_mixed_with_another(gendiv, run):
     before = snapshot(run)
     again = ("sample", "control:shuffled-references", "--suite", "pocket", "--out", run)
-    assert "identity.sampling is" in refused(gendiv(*again, "--k", 3))
-    assert "identity.sampling is" in refused(gendiv(*again, "--k", 2, "--seed", 1))
+    assert "holds another run: identity.sampling.k is 2, asked for 3; give" in refused(gendiv(*again, "--k", 3))
+    assert "identity.sampling.seed is 0, asked for 1" in refused(gendiv(*again, "--k", 2, "--seed", 1))
+    fewer = refused(gendiv(*again, "--k", 2, "--limit", 11))
+    assert "identity.tasks.gendiv_pocket_id.n_prompts is 150, asked for 11; give another --out" in fewer
     other = ("sample", "control:constant", "--suite", "pocket", "--k", 2, "--out", run)
     assert "model.id is control:shuffled-references" in refused(gendiv(*other))
     assert snapshot(run) == before
@@ -236,6 +265,14 @@ def test_a_bug_keeps_its_traceback(scored):
     assert ran.returncode == 1
     assert "Traceback" in ran.stderr
     assert "ZeroDivisionError" in ran.stderr
+
+
+def test_an_interrupted_command_says_how_to_go_on(gendiv, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmark.suites.load_suites", interrupted)
+    assert gendiv("list", "suites") == (130, "", "gendiv: interrupted; the same command goes on from here\n")
 
 
 @pytest.mark.parametrize("command", [("sample", "control:constant", "--suite", "pocket", "--k", 1), ("demo",)])
@@ -272,7 +309,8 @@ def test_what_a_killed_writer_left_behind_is_in_nobodys_way(gendiv, scored, tmp_
 @pytest.mark.parametrize("name", ["", "x" * 300, "a\nb", "\udcff"])
 def test_a_senseless_row_name_is_refused(gendiv, tmp_path, name):
     command = ("sample", "control:constant", "--suite", "pocket", "--name", name, "--out", tmp_path / "r")
-    assert "--name needs 1 to 200 printable characters" in refused(gendiv(*command))
+    says = "needs 1 to 200 printable characters" if name else "has an empty value"
+    assert f"--name {says}" in refused(gendiv(*command))
 
 
 def test_a_begun_run_keeps_its_name_and_card_unless_they_are_said_again(gendiv, run):
@@ -301,7 +339,7 @@ def test_nothing_of_this_machine_is_in_a_run(scored):
 
 def test_only_the_metrics_that_are_asked_for_are_printed(gendiv, tmp_path):
     path = tmp_path / "texts.jsonl"
-    path.write_text('{"prompt": "p", "outputs": ["a b c", "d e f"]}\n' * 3)
+    path.write_text("".join(f'{{"prompt": "{n}", "outputs": ["a b c", "d e f"]}}\n' for n in range(3)))
     status, out, _ = gendiv("score", path, "--metrics", "ead, vendi_per")
     assert status == 0
     names = [line.split()[0] for line in out.splitlines()[2:] if re.match(r"[a-z_]+_input", line)]
@@ -313,3 +351,4 @@ def test_only_the_metrics_that_are_asked_for_are_printed(gendiv, tmp_path):
         "ead_rlfh_across_input",
     ]
     assert "no metric begins with 'nonsense'" in refused(gendiv("score", path, "--metrics", "ead,nonsense"))
+    assert "--metrics ',' names none" in refused(gendiv("score", path, "--metrics", ","))

@@ -107,6 +107,11 @@ def test_a_run_is_judged_scored_and_compared_and_the_key_is_nowhere(gendiv, run,
     assert status == 0
     assert "win rate" in out
     assert "p (Holm)" in out
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    for same in (run.folder, copy):
+        status, out, err = gendiv("compare", run.folder, same)
+        assert (status, out) == (2, "")
+        assert f"{same}: both are the same run, 'random-words'; give two" in err
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 

@@ -227,8 +227,15 @@ def test_seed_and_grid_may_differ_and_shared_temperatures_are_compared():
         metrics["0.7"] = metrics.pop("0.5")
     other = scores("two", moved, sampling=SAMPLING | {"seed": 9, "temperatures": [0.7, 1.0]})
     assert {c.temperature for c in compare(FIRST, other)} == {1.0}
-    with pytest.raises(UserError, match="have no quantity in common"):
-        compare(FIRST, other, temperatures=[0.5])
+    for absent, metrics in ((0.5, None), (float("nan"), ["win_rate"])):
+        among = f"{' of win_rate' if metrics else ''} in common to compare at temperature {absent:g}; there are: 1$"
+        with pytest.raises(UserError, match=f"have no quantity{among}"):
+            compare(FIRST, other, metrics=metrics, temperatures=[1.0, absent])
+
+
+def test_a_metric_that_neither_has_is_named_whatever_the_temperature():
+    with pytest.raises(UserError, match="no quantity of win_rat in common to compare: `gendiv list metrics` names"):
+        compare(FIRST, SECOND, metrics=["win_rat"], temperatures=[0.7])
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,27 @@ def test_one_prompt_gives_what_needs_no_second(tmp_path):
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ('{"outputs": ["a"]}\nnope\n', r"texts\.jsonl:2: not JSON"),
-        ('{"outputs": []}\n', r"texts\.jsonl:1: outputs: "),
-        ('{"outputs": "abc"}\n', r"texts\.jsonl:1: outputs: "),
-        ('{"outputs": ["a", 3]}\n', r"texts\.jsonl:1: outputs\.1: "),
-        ("[1]\n", r"texts\.jsonl:1: "),
-        ('{"prompt": "x"}\n', r"texts\.jsonl:1: outputs: "),
+        ('{"outputs": []}\n', r"texts\.jsonl:1: outputs: must be a list of at least one text; a line is {"),
+        ('{"outputs": "abc"}\n', r"texts\.jsonl:1: outputs: must be a list of at least one text; a line is {"),
+        ('{"outputs": ["a", 3]}\n', r"texts\.jsonl:1: outputs\.1: must be a text; "),
+        ('{"outputs": ["a"], "prompt": 3}\n', r"texts\.jsonl:1: prompt: must be a text; "),
+        ('{"outputs": ["a"], "references": "b"}\n', r"texts\.jsonl:1: references: must be a list of texts; "),
+        ("[1]\n", r"texts\.jsonl:1: must be an object; a line is {"),
+        ('{"prompt": "x"}\n', r"texts\.jsonl:1: outputs: must be a list"),
+        ('{"outputs": ["a"], "n": ' + "1" * 5000 + "}\n", r"texts\.jsonl:1: not JSON"),
+        ('{"promt": "x", "outputs": ["a"]}\n', r"texts\.jsonl:1: unknown field 'promt'; write 'prompt', or leave"),
+        ('{"pormpt": "x", "outputs": ["a"]}\n', r"texts\.jsonl:1: unknown field 'pormpt'; write 'prompt'"),
+        ('{"Prompt": "x", "outputs": ["a"]}\n', r"texts\.jsonl:1: unknown field 'Prompt'; write 'prompt'"),
+        ('{"prompt": "x", "output": ["a"]}\n', r"texts\.jsonl:1: unknown field 'output'; write 'outputs'"),
+        ('{"prompt": "x", "outputs": ["a"], "prompt": "y"}\n', r"texts\.jsonl:1: field 'prompt' is there twice; keep"),
+        (
+            '{"prompt": "x", "outputs": ["a"]}\n\n{"prompt": "x ", "outputs": ["b"]}',
+            r"texts\.jsonl:3: the prompt of line 1 again; put all outputs of a prompt into one line",
+        ),
+        (
+            '{\n "prompt": "x",\n "outputs": ["a"]\n}\n',
+            r"texts\.jsonl: is one JSON value over several lines; give JSONL",
+        ),
         ('{"outputs": ["a", "b"]}\n{"outputs": ["a"]}', r"texts\.jsonl:2: 1 outputs, where the first line has 2"),
         ('{"outputs": ["\\ud800"]}\n', "half a character"),
     ],
@@ -102,6 +118,23 @@ def test_a_last_line_without_an_end_and_a_byte_order_mark_are_fine(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"outputs": ["a", "b"]}\n{"outputs": ["c", "d"]}')
     assert [row.outputs for row in read_texts(path)] == [("a", "b"), ("c", "d")]
+
+
+def test_fields_that_are_no_misspelling_are_not_read_and_prompts_that_are_not_told_are_no_repetition(tmp_path):
+    rows = [
+        {"outputs": ["a"], "prompt_id": 1, "n": {"model": "m"}},
+        {"outputs": ["b"], "prompt": "", "id": 2},
+        {"outputs": ["c"], "prompt": "x", "prompts": 3, "output": "c"},
+    ]
+    assert [row.prompt for row in read_texts(written(tmp_path, rows))] == ["", "", "x"]
+
+
+def test_a_file_of_a_run_names_the_runs_folder(tmp_path):
+    for name in ("run.json", "scores.json"):
+        (tmp_path / name).write_text('{"name": "x"}\n')
+    for name in ("run.json", "scores.json"):
+        with pytest.raises(UserError, match=f"{name}: is a file of a run; give the folder: {tmp_path}$"):
+            read_texts(tmp_path / name)
 
 
 def test_a_missing_file_is_one_line(tmp_path):
@@ -138,7 +171,7 @@ def test_nli_diversity_is_there_for_whoever_names_a_classifier(tmp_path, monkeyp
 
 
 def test_an_answer_in_the_script_of_its_reference_is_no_strange_one(tmp_path):
-    rows = [{"prompt": "Say good day in Greek.", "outputs": ["καλημέρα", "γεια σου"]}] * 2
+    rows = [{"prompt": f"Say {what} in Greek.", "outputs": ["καλημέρα", "γεια σου"]} for what in ("hello", "good day")]
     told = [row | {"references": ["καλή σας ημέρα"]} for row in rows]
     shares = []
     for given in (rows, told):
@@ -167,7 +200,9 @@ def test_the_first_command_of_the_readme_prints_a_table(tmp_path, monkeypatch, c
     assert not status
     for metric in ("ead_per_input", "sbert_per_input", "vendi_across_input"):
         [line] = [line for line in printed.out.splitlines() if line.startswith(metric)]
-        assert re.search(r"\d\.\d{3} +\[-?\d+\.\d{3}, \d+\.\d{3}\]", line)
+        assert re.search(r"\d\.\d{3} +\[\d+\.\d{3}, \d+\.\d{3}\]", line)
+    assert "[-" not in printed.out, "no metric of texts is below 0"
+    assert not re.search(r"\[(\d+\.\d{3}), \1\]", printed.out), "three prompts are never certain"
 
 
 def test_one_prompt_has_values_and_no_interval(tmp_path, monkeypatch, capsys):
@@ -179,6 +214,21 @@ def test_one_prompt_has_values_and_no_interval(tmp_path, monkeypatch, capsys):
     status, printed = told(capsys, monkeypatch, path)
     assert not status
     assert "one prompt has no interval" in printed.out
+
+
+def test_two_prompts_are_told_to_be_too_few_across_inputs(tmp_path, monkeypatch, capsys):
+    for rows in (2, 3):
+        _, printed = told(capsys, monkeypatch, written(tmp_path, ROWS[:rows]))
+        assert ("note: two prompts are too few for diversity across inputs" in printed.out) == (rows == 2)
+        assert ("vendi_across_input" in printed.out) == (rows == 3)
+
+
+def test_lines_without_a_prompt_are_counted_in_a_note(tmp_path, monkeypatch, capsys):
+    path = written(tmp_path, [*ROWS, {"prompt": " ", "outputs": ["a", "b", "c"]}])
+    _, printed = told(capsys, monkeypatch, path)
+    assert "note: 2 of 5 lines have no prompt; an output there that repeats it" in printed.out
+    _, printed = told(capsys, monkeypatch, written(tmp_path, ROWS[:2]))
+    assert "have no prompt" not in printed.out
 
 
 def test_a_mean_over_fewer_prompts_says_over_how_many(tmp_path, monkeypatch, capsys):

@@ -50,6 +50,19 @@ def test_all_of_them_are_the_same_bytes_again_and_the_choices_in_force_are_print
 
 
 @pytest.mark.parametrize("asked", [["table", "11"], ["figure", "5"], ["all"], ["plan"]])
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_an_out_that_is_a_file_is_refused_before_anything_is_printed(
+    tmp_path: Path, asked: list[str], below: str
+) -> None:
+    file = tmp_path / "README.md"
+    file.write_text("kept")
+    found = CliRunner().invoke(app, ["reproduce", *asked, "--out", str(file / below), *OURS])
+    assert str(found.exception) == f"{file}: is a file; --out names a folder"
+    assert found.output == ""
+    assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("asked", [["table", "11"], ["figure", "5"], ["all"], ["plan"]])
 def test_a_board_that_is_not_there_is_one_line_and_is_not_made(tmp_path: Path, asked: list[str]) -> None:
     wrong = tmp_path / "wrong"
     words = ["reproduce", *asked, "--out", str(tmp_path / "out"), *OURS[:2], "--board", str(wrong)]

@@ -62,8 +62,8 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_named(tmp_path):
-    for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(UserError, match=f"{path}: no such file"):
+    for path, says in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "is a folder; give a file of JSONL")):
+        with pytest.raises(UserError, match=f"^{path}: {says}"):
             read_pairs(path)
 
 

@@ -133,3 +133,12 @@ def test_a_gates_file_that_is_none_is_named(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         read_gate(path)
     assert str(path) in str(error.value)
+
+
+def test_a_path_that_is_no_file_is_not_called_wrong_yaml(tmp_path):
+    for path, message in (
+        (tmp_path / "none.yaml", "no such file; `gendiv gate"),
+        (tmp_path, "is a folder; give the YAML"),
+    ):
+        with pytest.raises(UserError, match=f"^{path}: {message}"):
+            read_gate(path)

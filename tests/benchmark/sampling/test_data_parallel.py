@@ -88,5 +88,5 @@ def test_a_mistake_ends_all_processes_and_writes_nothing(model, options, whole, 
     done = run(command(model, out, launcher=torchrun(2), **options | {"seed": 7}))
     assert done.returncode != 0
     assert "refused: " in done.stderr
-    assert "identity.sampling is" in done.stderr
+    assert "identity.sampling.seed is" in done.stderr
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

@@ -15,7 +15,7 @@ from benchmark.sampling import model
 from benchmark.sampling.controls import ControlSampler
 from benchmark.sampling.generate_until import GenerateUntilSampler
 from benchmark.sampling.hf import HFSampler
-from benchmark.sampling.model import VLLM_FROM, build, parameter_count
+from benchmark.sampling.model import VLLM_FROM, build, loading, parameter_count
 from benchmark.suites import load_suite
 
 SUITE = load_suite("pocket")
@@ -62,7 +62,10 @@ def test_controls_are_floors_and_ceilings(name, kind):
         ("hf:", "needs pretrained="),
         ("local-completions:", "needs model="),
         ("dummy", "dummy cannot be loaded: "),  # a hub id, as it has no colon
-        ("someone/not-here", "someone/not-here cannot be loaded: "),
+        (
+            "someone/not-here",
+            "someone/not-here cannot be loaded: no such folder, and not in the hub's cache, which is all",
+        ),
     ],
 )
 def test_a_model_that_is_not_there_is_one_line(spec, says):
@@ -115,6 +118,18 @@ def test_a_hub_id_is_loaded_from_the_cache_and_its_commit_recorded(checkpoint, t
     offline = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["someone/tiny", "someone/tiny", commit, "None"]
+
+
+def test_what_is_here_and_broken_is_not_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(snapshot.name)
+    (snapshot / "config.json").write_text("{")
+    for what in ("someone/tiny", str(snapshot), "--device cuda:9"):
+        with pytest.raises(UserError, match=r"cannot be loaded: OSError: broken$"), loading(what):
+            raise OSError("broken")
 
 
 def test_prompt_format_is_recorded(checkpoint):

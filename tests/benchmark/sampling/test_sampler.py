@@ -10,7 +10,17 @@ from benchmark.errors import UserError
 from benchmark.records import Identity, Manifest, ModelIdentity, Prompt, Sample, Sampling, TaskIdentity
 from benchmark.runs import Run, appending
 from benchmark.sampling.processes import ALONE, Processes, launched
-from benchmark.sampling.sampler import Job, PartlyDrawn, Request, sample_run, sample_runs
+from benchmark.sampling.sampler import (
+    MAX_CELLS,
+    Difference,
+    Job,
+    PartlyDrawn,
+    Request,
+    first_difference,
+    sample_run,
+    sample_runs,
+)
+from benchmark.submission import record
 
 SAMPLING = Sampling(k=3, temperatures=(0.5, 1.0), top_p=1.0, top_k=0, max_new_tokens=4, stop=(), seed=0)
 PROMPTS = {
@@ -183,6 +193,40 @@ def test_processes_that_cannot_meet_are_told_so_before_anything_is_written(tmp_p
     with pytest.raises(UserError, match="WORLD_SIZE is 2 and MASTER_ADDR is not set"):
         sample_runs(jobs, processes=Processes(1, 2))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_of_more_samples_than_a_submission_may_hold_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    assert MAX_CELLS == record.MAX_CELLS
+    monkeypatch.setattr("benchmark.sampling.sampler.MAX_CELLS", CELLS // 2 - 1)
+    with pytest.raises(
+        UserError, match=r"^24 samples of a, 6 of each of 4 prompts; at most 23 are drawn: give a smaller"
+    ):
+        fill(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("benchmark.sampling.sampler.MAX_CELLS", CELLS // 2)
+    assert fill(tmp_path / "run") == CELLS
+
+
+def test_two_runs_differ_in_the_innermost_field_that_tells_them_apart():
+    one = manifest(Writer())
+    [first, second] = one.identity.tasks
+
+    def changed(part, **fields):
+        return one.model_copy(update={part: getattr(one, part).model_copy(update=fields)})
+
+    assert first_difference(one, one) is None
+    fewer = changed("identity", tasks=(first, second.model_copy(update={"n_prompts": 3, "prompts_sha256": "1" * 64})))
+    assert first_difference(one, fewer) == Difference("identity.tasks.b.n_prompts", "4", "3")
+    hotter = changed("identity", sampling=SAMPLING.model_copy(update={"temperatures": (0.5,)}))
+    assert first_difference(one, hotter) == Difference("identity.sampling.temperatures", "[0.5, 1.0]", "[0.5]")
+    adapted = changed("model", arguments={"peft": {"name": "x"}})
+    assert first_difference(one, adapted) == Difference("model.arguments.peft", "None", "{'name': 'x'}")
+    # A field that is there and says nothing, where the other has none.
+    assert first_difference(one, changed("model", arguments={"peft": None})) == (
+        "model.arguments", "{}", "{'peft': None}",
+    )  # fmt: skip
+    assert first_difference(one, changed("identity", tasks=(second, first))) is not None
+    assert first_difference(one, one.model_copy(update={"name": "another"})) is None
 
 
 def test_libraries_do_not_see_the_other_processes_and_what_comes_after_does(monkeypatch):

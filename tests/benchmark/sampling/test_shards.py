@@ -199,7 +199,7 @@ def test_an_output_that_holds_something_else_is_left_as_it_is(halves, whole, tmp
     refused(halves, taken, "is not a run folder")
     refused(halves, halves[0], "holds shard 1/2 itself")
     other = sample(tmp_path / "other", seed=7)
-    refused(halves, other, "identity.sampling is")
+    refused(halves, other, "identity.sampling.seed is 7, and 0 in the shards")
     begun = shutil.copytree(whole, tmp_path / "begun")
     path = begun / "samples" / "gendiv_pocket_id.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])

@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 from benchmark.runs import Run
 from benchmark.submission.history import NOTES
 from benchmark.submission.pack import pack
+from benchmark.submission.suited import TRIAL
 from benchmark.submission.validate import ENCODER_TOLERANCE, check_claims, judged_again, validate
 
 
@@ -189,13 +190,62 @@ def test_the_commands_pack_check_and_say_how_to_publish(made, tmp_path, monkeypa
     assert not status, printed.err
     assert "git push" in printed.out
     status, printed = gendiv(monkeypatch, capfd, "validate", "--fast", root)
-    assert not status
+    assert not status, printed
     assert "org__model" in printed.out
     [log] = root.glob(f"*/*/*/{VERDICTS}.gz")
     log.write_bytes(log.read_bytes()[:-9])
     status, printed = gendiv(monkeypatch, capfd, "validate", "--fast", root)
     assert status
     assert "1 of 1 submissions are not what they say" in printed.err
+
+
+@pytest.mark.parametrize("there", [(), ("submissions",), ("submissions/org__other/1",), ("submissions/org__model",)])
+@pytest.mark.parametrize("url", [(), ("--url", "https://example.org/logs")])
+def test_a_refused_submission_leaves_no_trace(made, tmp_path, monkeypatch, capfd, there, url):
+    monkeypatch.delenv(TRIAL)
+    for folder in there:
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr("benchmark.submission.pack.MAX_PACKED", 100 if url else 2**20)
+    before = sorted(tmp_path.rglob("*"))
+    status, printed = gendiv(
+        monkeypatch, capfd, "submit", made[1].folder, "--as", "org/model", "--licence", "MIT",
+        "--submissions", tmp_path / "submissions", *url,
+    )  # fmt: skip
+    assert status == 2
+    assert "k: 2, and suite pocket@v1 has 16" in printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_submission_that_is_interrupted_or_cannot_be_written_leaves_no_trace(made, tmp_path):
+    def interrupted(folder):
+        assert (folder / "submission.json").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(made[1], MODEL, tmp_path / "submissions", {}, check=interrupted)
+    assert not any(tmp_path.iterdir())
+    # A file where a folder has to be.
+    (tmp_path / "me__random").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written"):
+        pack(made[1], MODEL, tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["me__random"]
+
+
+def test_logs_that_are_published_elsewhere_are_checked_before_they_are(made, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("benchmark.submission.pack.MAX_PACKED", 100)
+    root = tmp_path / "submissions"
+    status, printed = gendiv(
+        monkeypatch, capfd, "submit", made[1].folder, "--as", "org/model", "--licence", "MIT",
+        "--submissions", root, "--url", "https://example.org/logs",
+    )  # fmt: skip
+    assert not status, printed.err
+    assert list((tmp_path / "to-publish").glob(f"*/*/*/{VERDICTS}.gz"))
+
+
+@pytest.mark.parametrize("name", ["badname", "a/b/c", "org/", "-org/model", "o" * 65 + "/model"])
+def test_a_name_that_is_not_org_and_model_is_told_how_to_be_one(made, tmp_path, name):
+    with pytest.raises(UserError, match=f"^model '{name[:40]}.*': write ORG/MODEL, "):
+        pack(made[1], name, tmp_path, {})
 
 
 def git(folder, *arguments):

@@ -22,13 +22,13 @@ from benchmark.metrics import (
     token_entropy,
     vendi,
 )
-from benchmark.metrics.catalog import OWN, is_share
-from benchmark.metrics.ngrams import count, counts_of, tokens
+from benchmark.metrics.catalog import OWN, is_share, metric
+from benchmark.metrics.ngrams import Counts, count, counts_of, tokens
 from benchmark.metrics.own import OwnMetric
 from benchmark.metrics.repeats import repeats
 from benchmark.metrics.validity import invalid_reason
 from benchmark.records import Prompt, Sample, Verdict
-from benchmark.statistics.intervals import Interval
+from benchmark.statistics.intervals import ENOUGH, Interval
 from benchmark.statistics.jackknife import pseudo_values
 from benchmark.statistics.length_control import length_controlled
 from benchmark.suites import Gate, LengthControl
@@ -56,7 +56,8 @@ class Column:
     interval: Interval | None = None
     """Where a column comes with its own: the interval of a controlled rate."""
     bounds: tuple[float, float] | None = None
-    """What a prompt's value lies between, whatever the model; None where that is not known, or not finite."""
+    """What the quantity lies between, whatever the model, the upper end infinite where it has none; None where the
+    interval is left as it is."""
     shares: Floats | None = None
     """Of a set statistic that counts pairs of valid outputs alone: share of each prompt's outputs that are valid."""
     absent: str | None = None
@@ -154,6 +155,7 @@ def columns(
     valid = {gate.name: _valid(grid, level, gate, prompts, task) for gate in gates}
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
+    ead_ranges: dict[str, tuple[float, float] | None] = {}
     means = {
         **{f"valid_share_{gate}": sentence_bert.valid_share(passed) for gate, passed in valid.items()},
         "length_words": words.lengths.reshape(n, k).mean(axis=1),
@@ -175,6 +177,7 @@ def columns(
             "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
             "compression_per_input": compression.per_input([[sample.text for sample in row] for row in samples]),
         }
+        ead_ranges |= {"ead_per_input": _ead_range(counts), "ead_rlfh_per_input": _ead_range(counts_rlfh)}
         del repeated, counts, counts_rlfh  # they are as large as the texts
     if k > 1 and vectors is not None:
         means |= {
@@ -186,8 +189,8 @@ def columns(
             means[f"effective_per_input_{gate}"] = sentence_bert.effective(vectors, passed)
             means[f"conditional_per_input_{gate}"] = sentence_bert.conditional(vectors, passed)
     asked = [prompts[doc_id].text if doc_id in prompts else "" for doc_id in grid.doc_ids]
-    for metric in own:
-        means[metric.metric] = metric.per_input(asked, [[sample.text for sample in row] for row in samples])
+    for brought in own:
+        means[brought.metric] = brought.per_input(asked, [[sample.text for sample in row] for row in samples])
     sets: dict[str, Floats] = {}
     shares: dict[str, Floats] = {}
     if n > 2:
@@ -201,6 +204,7 @@ def columns(
             "self_bleu_across_input": over_slots(*self_bleu.across_input(repeated)),
             "ngram_cosine_across_input": over_slots(*ngram_cosine.across_input(repeated)),
         }
+        ead_ranges |= {"ead_across_input": _ead_range(counts), "ead_rlfh_across_input": _ead_range(counts_rlfh)}
     if n > 2 and vectors is not None:
         sets |= {
             "sbert_across_input": over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
@@ -213,15 +217,20 @@ def columns(
             )
             shares[f"effective_across_input_{gate}"] = means[f"valid_share_{gate}"]
     temperature = grid.temperatures[level]
+
+    def bounds(name: str) -> tuple[float, float] | None:
+        # From ENOUGH prompts on as the rows of boards were scored, whose numbers stay.
+        known = bounds_of(name, k) if name in means else None
+        if known is not None or n >= ENOUGH:
+            return known
+        return ead_ranges[name] if name in ead_ranges else range_of(name, k, n)
+
     return [
         *preference_columns(verdicts, task=task, temperature=temperature, length_control=length_control),
+        *(Column(name, task, temperature, "mean", values, bounds=bounds(name)) for name, values in means.items()),
         *(
-            Column(metric, task, temperature, "mean", values, bounds=bounds_of(metric, k))
-            for metric, values in means.items()
-        ),
-        *(
-            Column(metric, task, temperature, "set", values, shares=shares.get(metric))
-            for metric, values in sets.items()
+            Column(name, task, temperature, "set", values, bounds=bounds(name), shares=shares.get(name))
+            for name, values in sets.items()
         ),
     ]
 
@@ -268,7 +277,7 @@ def length_columns(verdicts: NDArray[np.object_], *, task: str, temperature: flo
 
 
 def bounds_of(metric: str, k: int) -> tuple[float, float] | None:
-    """Bounds of what one prompt with k outputs may have in a metric; None where they are not known, or not finite."""
+    """Bounds of what one prompt with k outputs may have, of metrics that are guarded for any number of prompts."""
     if metric.startswith(OWN):
         return None
     if is_share(metric) or metric.startswith(_BETWEEN_0_AND_1):
@@ -278,6 +287,26 @@ def bounds_of(metric: str, k: int) -> tuple[float, float] | None:
     if k > 1 and metric == "sbert_per_input":
         return 0.0, k / (k - 1)
     return None
+
+
+def range_of(metric_id: str, k: int, n: int) -> tuple[float, float] | None:
+    """What a metric of k outputs of each of n prompts lies between, by the catalogue; None where it does not say."""
+    said = metric(metric_id).range
+    ends = {
+        "[0, 1]": (0.0, 1.0),
+        "[1, k]": (1.0, float(k)),
+        "[0, k/(k-1)]": (0.0, k / max(k - 1, 1)),
+        "[1, min(n, d)]": (1.0, float(n)),
+        "[0, n/(n-1)]": (0.0, n / max(n - 1, 1)),
+    }
+    return ends.get(said, (0.0, np.inf) if said.startswith(("[0, ", "(0, ")) else None)
+
+
+def _ead_range(counts: Counts) -> tuple[float, float] | None:
+    """What EAD lies between for as many n-grams: at most as if none occurred twice. None where there is no word."""
+    ceilings = ead.ead_from_counts(counts.total, counts.total, ead.VOCABULARY)
+    highest = float(np.max(ceilings, initial=0.0, where=np.isfinite(ceilings)))
+    return (0.0, highest) if highest else None
 
 
 def _natural(doc_id: str) -> tuple[int, int, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from benchmark.errors import UserError
-from benchmark.flags import above_references, facts_of, flags_of, references_apart
+from benchmark.flags import above_references, cut_off, facts_of, flags_of, references_apart
 from benchmark.judging.report import JudgeReport
 from benchmark.metrics.compression import compressor
 from benchmark.metrics.nli import Classifier, Form
@@ -22,6 +22,7 @@ from benchmark.quantities import Column, TaskGrid, columns
 from benchmark.records import Estimate, Flag, Manifest, Prompt, Role, Sample, Scores, Verdict
 from benchmark.statistics.bootstrap import RESAMPLES, bootstrap, weights
 from benchmark.statistics.intervals import (
+    TIES,
     Interval,
     guarded_t,
     hull,
@@ -34,6 +35,8 @@ from benchmark.statistics.win_rate import win_rates
 from benchmark.suites import HEADLINE_TEMPERATURE, Gate, Suite, SuiteTask
 
 BOOTSTRAP_SEED = 20231010
+EAD_TIES = 3
+"""Decimals to which EADs are compared: without a repeat it differs by the texts' lengths, from the fifth on."""
 
 TOKENISERS: dict[str, JsonValue] = {
     **dict.fromkeys(("ead", "distinct", "self_bleu", "ngram_cosine", "length_words"), "words"),
@@ -171,6 +174,8 @@ def score(
         doc_ids[entry.task] = tuple(grid.doc_ids)
         facts[entry.task] = facts_of(grid, suite.gate)
         flags += flags_of(facts[entry.task], suite, entry.title)
+        if flag := cut_off(grid, suite.gate, entry.title):
+            flags.append(flag)
         if grid.k == 1:
             absent["per_input"] = "diversity per input needs several outputs a prompt; these runs have one"
         del grid  # before the next task is read
@@ -309,7 +314,13 @@ def _guarded(column: Column, plain: Interval) -> Interval:
     values = column.present
     if column.shares is not None:
         return hull(plain, squared_share_guard(float(values.mean()), column.shares))
-    guard = None if column.bounds is None else guarded_t(values, *column.bounds)
+    if column.bounds is None or not np.isfinite(column.bounds).all():
+        return plain
+    ties = EAD_TIES if column.metric.startswith("ead_") else TIES
+    # Pseudo-values may lie anywhere, but where no prompt matters they are the statistic itself.
+    if column.statistic == "set" and len(np.unique(values.round(ties))) > 1:
+        return plain
+    guard = guarded_t(values, *column.bounds, ties=ties)
     return plain if guard is None else _cut(column, guard)
 
 

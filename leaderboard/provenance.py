@@ -57,7 +57,7 @@ def _facts(row: Row) -> Iterator[tuple[str, object]]:
         yield "sampling", "not known: outputs made elsewhere"
     else:
         sampling = scores.identity.sampling.model_dump(mode="json")
-        yield "sampling", ", ".join(f"{name} {_said(value)}" for name, value in sampling.items())
+        yield "sampling", ", ".join(f"{name} {_said(value)}" for name, value in sampling.items() if value is not None)
     for task in scores.identity.tasks:
         yield f"data of {task.task}", task.data
         yield f"prompts of {task.task}", f"{task.n_prompts}, SHA-256 {task.prompts_sha256}"
@@ -69,10 +69,11 @@ def _facts(row: Row) -> Iterator[tuple[str, object]]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is said, however deep; what is null is not known, and no fact."""
     for name, value in sorted(values.items()):
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}: ")
-        else:
+        elif value is not None:
             yield prefix + name, value
 
 

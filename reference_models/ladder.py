@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from benchmark.sampling.checkpoint import weights_sha256
 from benchmark.suites import load_prompts, load_suite
 from reference_models import pocket_data
 from reference_models.arguments import differing, read_recipe
-from reference_models.methods import METHODS, load_method
+from reference_models.methods import METHODS, load_method, train_as_job
 from reference_models.models import weak_judge
 from reference_models.schedule import Job, Progress, Report, run_jobs
 from reference_models.tiny import make_checkpoint
@@ -163,7 +162,7 @@ def _jobs(out: Path, seed: int, budget: Budget, arguments: Mapping[str, Any]) ->
     data, models = out / "data", out / "models"
 
     def train(method: str, needs: str) -> Job:
-        return Job(method, functools.partial(_train, method, arguments[method]), (needs,))
+        return Job(method, functools.partial(train_as_job, method, arguments[method]), (needs,))
 
     sft, judge = models / "sft", models / "reward-model"
     jobs = [
@@ -206,19 +205,6 @@ def _world(data: Path, init: Path, seed: int, report: Report) -> None:
         make_checkpoint(temporary, vocabulary(), seed=seed, architecture=ARCHITECTURE)
         temporary.replace(init)
     report("writing", 1, 1)
-
-
-def _train(method: str, arguments: Any, report: Report) -> None:
-    before = 0
-
-    def progress(step: int, _metrics: dict[str, float]) -> None:
-        nonlocal before
-        report("training", step - before, arguments.steps)  # more than one step where a run is taken up again
-        before = step
-
-    # A weak reward model is told of by who climbs, once, and not in the middle of a progress display.
-    with contextlib.redirect_stderr(io.StringIO()):
-        load_method(method).train(arguments, progress=progress)
 
 
 def _compare(data: Path, policy: Path, prompts: int, seed: int, report: Report) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from benchmark.errors import UserError
+from reference_models.schedule import Report
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,16 @@ def load_method(name: str) -> ModuleType:
     if name not in METHODS:
         raise UserError(f"no method {name!r}; there are: {', '.join(METHODS)}")
     return importlib.import_module(f"reference_models.{METHODS[name].module}")
+
+
+def train_as_job(method: str, arguments: Any, report: Report) -> None:
+    """Train without a view: a weak reward model is told of by who planned the job, not in the middle of a display."""
+    before, steps = 0, getattr(arguments, "steps", 0)
+
+    def progress(step: int, _metrics: dict[str, float]) -> None:
+        nonlocal before
+        report("training", step - before, steps or step)  # more than one step where a run is taken up again
+        before = step
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        load_method(method).train(arguments, progress=progress)

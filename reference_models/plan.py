@@ -211,11 +211,6 @@ def hours(flops: float, at: Speed) -> Hours:
     return Hours(flops / at.nearest / 3600, flops / at.fastest / 3600, flops / at.slowest / 3600)
 
 
-def flops_of(method: str, args: Any, shape: Shape, means: Means, rows: int = 0) -> float:
-    """Operations of a whole training; see `parts_of`."""
-    return sum(parts_of(method, args, shape, means, rows).values())
-
-
 def parts_of(method: str, args: Any, shape: Shape, means: Means, rows: int = 0) -> dict[str, float]:
     """Operations of a whole training, by what their speed is that of.
 

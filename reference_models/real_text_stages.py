@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import shutil
@@ -20,7 +19,7 @@ from benchmark.records import ModelCard
 from benchmark.runs import Run, write_atomically
 from reference_models.arguments import differing, read_recipe
 from reference_models.gpu import a_share_of_the_gpu, leave_the_gpu
-from reference_models.methods import METHODS, load_method
+from reference_models.methods import METHODS, train_as_job
 from reference_models.real_text_budget import Budget, Size
 from reference_models.real_text_preferences import HALVES, in_order
 from reference_models.schedule import Report
@@ -193,26 +192,13 @@ def train(
         if difference := differing(record["arguments"], arguments):
             raise UserError(f"belongs to another run: {difference}; give another --out", where=target)
     else:
-        _fit(method, arguments, report)
+        train_as_job(method, arguments, report)
         publish(Path(arguments.output), target)
         shutil.rmtree(arguments.output)
     if recipe in ("pretrain", "sft") and not told.exists():
         found = held_out_loss(target, Path(given["data"]).with_name(f"{Path(given['data']).stem}-held-out.jsonl"))
         write_atomically(told, json.dumps(found | {"epochs": epochs, "steps": arguments.steps}) + "\n")
     leave_the_gpu()
-
-
-def _fit(method: str, arguments: Any, report: Report) -> None:
-    before = 0
-    steps = getattr(arguments, "steps", 0)
-
-    def progress(step: int, _metrics: dict[str, float]) -> None:
-        nonlocal before
-        report("training", step - before, steps or step)
-        before = step
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        load_method(method).train(arguments, progress=progress)
 
 
 def _count(path: Path) -> int:

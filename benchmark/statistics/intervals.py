@@ -173,12 +173,12 @@ def plus4_t(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(max(0.0, interval.low), min(1.0, interval.high))
 
 
-def guarded_t(values: ArrayLike, low: float, high: float, level: float = LEVEL) -> Interval | None:
+def guarded_t(values: ArrayLike, low: float, high: float, level: float = LEVEL, *, ties: int = TIES) -> Interval | None:
     """Student's t for a mean of values between two bounds, guarded against what is rare and not in the draw.
 
-    Where at least half of the prompts have one value in common (to six decimals) and fewer than ``ENOUGH`` another, it
-    is the hull of t and of plus-4 t between the bounds; else it is t itself. It exists because t knows nothing of rare
-    prompts that were not drawn: of 50 answers none of which fails, t says that none ever will.
+    Where at least half of the prompts have one value in common (to ``ties`` decimals) and fewer than ``ENOUGH``
+    another, it is the hull of t and of plus-4 t between the bounds; else it is t itself. It exists because t knows
+    nothing of rare prompts that were not drawn: of 50 answers none of which fails, t says that none ever will.
 
     Simulated coverage of nominal 95 % (tests/benchmarks/coverage.md), t's in brackets: shares of 2, 5 and 98 % at
     n = 50, .99 to 1.00 (.64 to .90); distinct classes at n = 50 to 500, .94 to 1.00 (.72 to .94); effective diversity
@@ -194,6 +194,8 @@ def guarded_t(values: ArrayLike, low: float, high: float, level: float = LEVEL) 
         Bounds of what a prompt's value may be, whatever the model: 0 and 1 of a share, 1 and k of classes.
     level
         Confidence level in (0, 1); see ``plus4_t``.
+    ties
+        Decimals to which values are compared.
 
     Returns
     -------
@@ -213,7 +215,7 @@ def guarded_t(values: ArrayLike, low: float, high: float, level: float = LEVEL) 
     room = OUTSIDE * (high - low)
     if values.min() < low - room or values.max() > high + room:
         raise ValueError(f"values must lie in [{low}, {high}]; got {values.min()} to {values.max()}")
-    alike = int(np.unique(values.round(TIES), return_counts=True)[1].max())
+    alike = int(np.unique(values.round(ties), return_counts=True)[1].max())
     if plain is None or 2 * alike < values.size or values.size - alike >= ENOUGH:
         return plain
     guard = plus4_t(((values - low) / (high - low)).clip(0.0, 1.0), level)

@@ -85,11 +85,6 @@ class Look:
         return (spoken,) if spoken else ()
 
 
-def speaks_to_the_judge(texts: Sequence[str]) -> Flag | None:
-    """Flag outputs that talk to whoever judges them."""
-    return _spoken([match.group() for text in texts if (match := _TO_THE_JUDGE.search(text))], len(texts))
-
-
 def _spoken(found: Sequence[str], outputs: int) -> Flag | None:
     if len(found) <= MOST_ADDRESSED * outputs:
         return None

@@ -7,7 +7,6 @@ here), ``run/`` and ``measured.json``, which is written last. A cell that was st
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from benchmark.records import ModelCard
 from benchmark.runs import Run, write_atomically
 from reference_models.arguments import differing
 from reference_models.gpu import a_share_of_the_gpu
-from reference_models.methods import load_method
+from reference_models.methods import train_as_job
 from reference_models.schedule import Report
 from reference_models.studies.bound import refuse_others_run
 from reference_models.studies.measure import Measured, measure, write_measured
@@ -93,7 +92,7 @@ def do(cell: Cell, world: World, report: Report) -> None:
         if cell.policy is None:
             cell.folder.mkdir(parents=True, exist_ok=True)
             try:
-                train(cell.method, cell.arguments, report)
+                train_as_job(cell.method, cell.arguments, report)
             except DivergedError as error:
                 _keep(trained.with_name("model.partial"), cell.folder)
                 write_atomically(cell.diverged_path, json.dumps({"reason": str(error)}) + "\n")
@@ -103,19 +102,6 @@ def do(cell: Cell, world: World, report: Report) -> None:
     if cell.policy is None:
         for folder in (trained, trained.with_name("model.partial")):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def train(method: str, arguments: Any, report: Report) -> None:
-    """Train without a view; a weak reward model is told of in the report, and not in the middle of a display."""
-    before = 0
-
-    def progress(step: int, _metrics: dict[str, float]) -> None:
-        nonlocal before
-        report("training", step - before, arguments.steps)
-        before = step
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        load_method(method).train(arguments, progress=progress)
 
 
 def score(run: Run, report: Report) -> None:

@@ -18,7 +18,7 @@ from benchmark.statistics.two_way import TwoWay
 from reference_models.core import KL
 from reference_models.studies import kl
 from reference_models.studies.cells import Cell
-from reference_models.studies.equal_kl import Family, Gap, WithinSeeds, gap, gap_within_seeds
+from reference_models.studies.equal_kl import GRID, Family, Gap, WithinSeeds, gap, gap_within_seeds
 from reference_models.studies.measure import Measured, drawn_otherwise, read_measured
 from reference_models.studies.report import (
     METRICS,
@@ -26,6 +26,7 @@ from reference_models.studies.report import (
     SHORT,
     TITLES,
     complete,
+    level,
     made_on,
     over_seeds,
     per_prompt,
@@ -51,8 +52,9 @@ METHOD = (
     "next-token distributions, summed over the output.",
     "",
     "At equal KL: each seed's curve through its coefficients, straight lines over log KL, differences averaged over "
-    "the KL that all curves reach. Brackets are 95 % intervals, two-way over seeds × prompts, and not adjusted for "
-    "their number; within a seed, a jackknife over prompts carries the error of the KL as well.",
+    f"{GRID} points that lie evenly in log KL between the ends of what all curves reach, and weigh the same. Brackets "
+    "are 95 % intervals, two-way over seeds × prompts, and not adjusted for their number; within a seed, a jackknife "
+    "over prompts carries the error of the KL as well.",
     "",
     "A policy that went as far and learned less keeps more of SFT's diversity, so that difference alone decides "
     "nothing. At equal win rate: each seed's curve through its coefficients, straight lines over the win rate, "
@@ -126,6 +128,13 @@ def write_report(setting: Setting) -> Path:
         "## At equal KL: each estimator minus k1",
         "",
         table(*_gaps(gaps)),
+        "",
+        "### Along the KL",
+        "",
+        "What those averages are of: the difference at points of the range in log KL, mean over the seeds, without an "
+        "interval; in brackets the KL.",
+        "",
+        table(*profile(gaps)),
         "",
         "## At equal win rate: each estimator minus k1",
         "",
@@ -271,7 +280,7 @@ def levels(made: Made, role: Role) -> tuple[list[str], list[list[str]]]:
         found: list[TwoWay] = [over_seeds([made.values(n, role, m) for n in there]) for m in ("kl", *METRICS)]
         estimator, _, coefficient = name.partition("-")
         ends = "" if len(there) == len(seeds) else f" ({len(there)} seeds)"
-        shown = [spelled(f.estimate, f.interval, signed=False) for f in found]
+        shown = [level(m, f) for m, f in zip(("kl", *METRICS), found, strict=True)]
         rows.append([estimator, coefficient + ends, *shown])
     return ["penalty", "coefficient", "KL (nats)", *SHORT.values()], rows
 
@@ -284,6 +293,17 @@ def _gaps(gaps: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
         row = rows.setdefault((role, estimator), [role, estimator, reach])
         row.append("not compared" if found is None else spelled(found.estimate, found.interval))
     return header, list(rows.values())
+
+
+def profile(gaps: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
+    """Lay out how the differences in win rate and diversity run over the KL, a row a role, estimator and quantity."""
+    there = [(one, found) for *one, found in gaps if found is not None and one[-1] in ("win_rate", DIVERSITY)]
+    points = max((len(found.at) for _, found in there), default=0)
+    header = ["role", "minus k1", "compared", *(f"{place / (points - 1):.0%}" for place in range(points))]
+    return header, [
+        [role, estimator, SHORT[metric], *(f"{difference:+z.3f} ({kl_:.2f})" for kl_, difference in found.at)]
+        for (role, estimator, metric), found in there
+    ]
 
 
 def _within(within: Sequence[Within]) -> tuple[list[str], list[list[str]]]:

@@ -37,6 +37,11 @@ TITLES = {
 SHORT = {"win_rate": "win", "sbert_per_input": "SBERT", "ead_per_input": "EAD", "effective_per_input": "effective"}
 METRICS = tuple(SHORT)
 """What every study compares; the last counts only outputs that pass the suite's own gate, and is called after it."""
+RANGES = {
+    **dict.fromkeys(("win_rate", "effective_per_input"), (0.0, 1.0)),
+    **dict.fromkeys(("sbert_per_input", "ead_per_input", "token_entropy_per_input", "kl"), (0.0, np.inf)),
+}
+"""What the mean of a quantity lies between, as far as any model's does."""
 
 
 def verdict(interval: Interval | None) -> str:
@@ -58,6 +63,13 @@ def spelled(estimate: float | None, interval: Interval | None, *, signed: bool =
     sign = "+" if signed else ""
     number = f"{estimate:{sign}z.3f}"
     return number if interval is None else f"{number} [{interval.low:{sign}z.3f}, {interval.high:{sign}z.3f}]"
+
+
+def level(metric: str, found: TwoWay) -> str:
+    """Write the mean of a quantity; its interval, which knows no range, ends where that of the quantity does."""
+    low, high = RANGES[metric]
+    ends = found.interval and Interval(max(found.interval.low, low), min(found.interval.high, high))
+    return spelled(found.estimate, ends, signed=False)
 
 
 def tasks_of(scores: Scores) -> dict[Role, str]:

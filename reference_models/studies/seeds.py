@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import UserError
@@ -51,9 +51,17 @@ def report(setting: Setting) -> Path:
     UserError
         If a seed has no scored run of SFT.
     """
-    ladders = {seed: _scores(setting, seed) for seed in setting.seeds}
-    shared = set.intersection(*({row.name for row in scores} for scores in ladders.values()))
-    ladders = {seed: [row for row in scores if row.name in shared] for seed, scores in ladders.items()}
+    return write_report(setting, {seed: _scores(setting, seed) for seed in setting.seeds})
+
+
+def write_report(setting: Setting, ladders: Mapping[int, Sequence[Scores]]) -> Path:
+    """Compare what every seed has, name what only some have, and write the report; see `report`."""
+    there: dict[str, list[int]] = {}
+    for seed, scores in ladders.items():
+        for row in scores:
+            there.setdefault(row.name, []).append(seed)
+    dropped = {name: seeds for name, seeds in there.items() if len(seeds) < len(ladders)}
+    ladders = {seed: [row for row in scores if row.name not in dropped] for seed, scores in ladders.items()}
     first = next(iter(ladders.values()))
     roles: Sequence[Role] = tuple(pages.tasks_of(first[0]))
     together = over_seeds([compare(scores, roles) for scores in ladders.values()])
@@ -72,6 +80,10 @@ def report(setting: Setting) -> Path:
         *(f"- {line}" for line in sentences(together)),
         "",
     ]
+    if dropped:
+        lines += ["## Not compared, for not every seed has it", ""]
+        lines += [f"- {name}: a run in seed {', '.join(map(str, seeds))} alone" for name, seeds in dropped.items()]
+        lines += [""]
     numbers = [
         {
             "model": one.model,
@@ -83,7 +95,8 @@ def report(setting: Setting) -> Path:
         }
         for one in together
     ]
-    return pages.write(setting, "seeds", lines, {"over_seeds": numbers, "answer": sentences(together)})
+    record = {"over_seeds": numbers, "answer": sentences(together), "not_in_every_seed": dropped}
+    return pages.write(setting, "seeds", lines, record)
 
 
 def _folder(setting: Setting, seed: int) -> Path:

@@ -14,9 +14,8 @@ from typing import Any
 from reference_models import pocket_data
 from reference_models.arguments import read_recipe
 from reference_models.ladder import ARCHITECTURE, FULL
-from reference_models.methods import METHODS
+from reference_models.methods import METHODS, train_as_job
 from reference_models.schedule import Report
-from reference_models.studies import cells
 from reference_models.studies.setting import QUICK_STEPS
 from reference_models.studies.world import World
 from reference_models.tiny import make_checkpoint
@@ -92,7 +91,7 @@ class PocketSize:
             overrides: dict[str, Any] = {name: str(path) for name, path in given.items()}
             overrides |= {"seed": seed, "output": str(models / method), **self.changes(method, quick=quick)}
             arguments = read_recipe(METHODS[method].load(), Path("pocket") / f"{method}.yaml", overrides)
-            cells.train(method, arguments, report)
+            train_as_job(method, arguments, report)
 
 
 SIZES = (PocketSize(32, 1), PocketSize(64, 2), PocketSize(128, 3))

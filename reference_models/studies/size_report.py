@@ -19,6 +19,7 @@ from reference_models.studies.report import (
     NAMES,
     SHORT,
     TITLES,
+    level,
     made_on,
     over_seeds,
     per_prompt,
@@ -143,8 +144,11 @@ def _rows(found: Sequence[Found], what: str) -> tuple[list[str], list[list[str]]
     header = ["size", *({**SHORT, "kl": "KL (nats)"}[one.quantity] for one in found)]
     rows = []
     for size in found[0].levels:
-        both = [one.levels[size][what] for one in found]
-        rows.append([size, *(spelled(b.estimate, b.interval, signed=what == "change") for b in both)])
+        both = {one.quantity: one.levels[size][what] for one in found}
+        if what == "change":
+            rows.append([size, *(spelled(b.estimate, b.interval) for b in both.values())])
+        else:
+            rows.append([size, *(level(quantity, b) for quantity, b in both.items())])
     return header, rows
 
 

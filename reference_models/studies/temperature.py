@@ -26,6 +26,7 @@ from reference_models.studies.report import (
     SHORT,
     TITLES,
     complete,
+    level,
     made_on,
     over_seeds,
     per_prompt,
@@ -244,13 +245,11 @@ def _levels(sft: Sequence[Scores], ppo: Sequence[Scores], task: str) -> tuple[li
     rows = []
     for name, scores, grid in (("SFT", sft, sorted(map(float, sft[0].per_prompt[task]))), ("PPO", ppo, [1.0])):
         for temperature in grid:
-            means = [
-                over_seeds([per_prompt(one, task, metric, temperature) for one in scores])
+            means = {
+                metric: over_seeds([per_prompt(one, task, metric, temperature) for one in scores])
                 for metric in (ENTROPY, *SHORT)
-            ]
-            rows.append(
-                [f"{name}, T = {temperature:g}", *(spelled(m.estimate, m.interval, signed=False) for m in means)]
-            )
+            }
+            rows.append([f"{name}, T = {temperature:g}", *(level(metric, mean) for metric, mean in means.items())])
     return ["model", "entropy (nats a token)", *SHORT.values()], rows
 
 

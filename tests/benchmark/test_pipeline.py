@@ -96,7 +96,7 @@ def test_a_second_suite_that_cannot_be_sampled_stops_the_first(data, tmp_path):
     first = tmp_path / "out" / "summarisation"
     for path in sorted(first.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
-    with pytest.raises(UserError, match=r"identity\.sampling is"):
+    with pytest.raises(UserError, match=r"identity\.sampling\.seed is 1, asked for 2"):
         pipeline.sample(CONTROL, SUITES, tmp_path / "out", options(data, seed=2))
     assert not list(first.iterdir())
 

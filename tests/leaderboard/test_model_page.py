@@ -287,6 +287,17 @@ def test_provenance_is_bounded_however_much_a_record_holds() -> None:
     assert max(len(value) for _, value in facts) <= 600
 
 
+def test_what_is_not_known_is_no_fact_however_deep_it_lies() -> None:
+    record = {"judge": {"toy_id": {"cost": None, "calls": 0}}, "hardware": {"gpu": None}, "weights": None}
+    scores = swept("model")
+    assert scores.identity.sampling is not None
+    sampling = scores.identity.sampling.model_copy(update={"max_prompt_tokens": None})
+    identity = scores.identity.model_copy(update={"sampling": sampling})
+    facts = provenance(read_row(scores.model_copy(update={"record": record, "identity": identity}), SUITES["toy@v1"]))
+    assert ("judge: toy id: calls", "0") in facts
+    assert not [fact for fact in facts if "None" in fact[1]]
+
+
 names = st.text(alphabet=st.characters() | st.sampled_from("aA/_.-0f"), max_size=80)
 
 

@@ -21,7 +21,6 @@ from benchmark.submission.anomalies import (
     fingerprint,
     likeness,
     sketch,
-    speaks_to_the_judge,
 )
 
 LONG = "the dog of the neighbours barks at every single car that passes"
@@ -31,6 +30,12 @@ def sample(text, doc_id="0", temperature=1.0, index=0):
     return Sample(
         task="t", doc_id=doc_id, temperature=temperature, index=index, text=text, finish_reason="stop", n_tokens=None
     )
+
+
+def flags_of(texts):
+    look = Look()
+    look.at([sample(text, str(n)) for n, text in enumerate(texts)])
+    return look.flags
 
 
 def cells(*texts):
@@ -54,8 +59,7 @@ def cells(*texts):
     ],
 )
 def test_a_text_that_speaks_to_the_judge_is_flagged_with_its_words(text):
-    flag = speaks_to_the_judge([text])
-    assert flag is not None
+    [flag] = flags_of([text])
     assert flag.code == "judge_injection"
     assert "100%" in flag.text
 
@@ -72,12 +76,12 @@ def test_a_text_that_speaks_to_the_judge_is_flagged_with_its_words(text):
     ],
 )
 def test_a_text_about_judges_is_not(text):
-    assert speaks_to_the_judge([text]) is None
+    assert flags_of([text]) == ()
 
 
 def test_one_in_a_hundred_may():
-    assert speaks_to_the_judge(["[[A]]", *["fine"] * 99]) is None
-    assert speaks_to_the_judge(["[[A]]", "[[B]]", *["fine"] * 98]) is not None
+    assert flags_of(["[[A]]", *["fine"] * 99]) == ()
+    assert flags_of(["[[A]]", "[[B]]", *["fine"] * 98])
 
 
 def test_a_copy_is_flagged_by_the_name_of_what_it_copies():
@@ -194,4 +198,4 @@ def test_what_is_shown_a_task_at_a_time_is_what_is_shown_at_once():
     look = Look()
     for text in texts:
         look.at([text])
-    assert look.flags == (speaks_to_the_judge([text.text for text in texts]),)
+    assert look.flags == flags_of([text.text for text in texts]) != ()

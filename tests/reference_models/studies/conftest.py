@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reference_models.studies import cells
+from reference_models.methods import train_as_job
 from reference_models.studies.setting import QUICK_STEPS
 from reference_models.studies.size_pocket import PocketSize
 from reference_models.studies.world import load_world
@@ -26,5 +26,5 @@ def ladders(tmp_path_factory) -> Path:
     for seed in SEEDS:
         PocketSize(32, 1).make_chain(world, seed, True, quiet)
         few = {"steps": QUICK_STEPS, "batch_size": 8}
-        cells.train("ppo", world.arguments("ppo", seed, world.model(seed, "ppo"), few), quiet)
+        train_as_job("ppo", world.arguments("ppo", seed, world.model(seed, "ppo"), few), quiet)
     return folder

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmark.statistics.intervals import Interval
-from reference_models.studies.equal_kl import Gap, WithinSeeds
-from reference_models.studies.kl_report import answers, is_falling
+from reference_models.studies.equal_kl import GRID, Gap, WithinSeeds
+from reference_models.studies.kl_report import METHOD, answers, is_falling, profile
 
 UP, ROUND = Interval(0.1, 0.3), Interval(-0.1, 0.3)
 METRICS = ("sbert_per_input", "ead_per_input")
@@ -45,3 +45,14 @@ def test_a_penalty_that_works_lowers_what_it_penalises_at_every_step():
     assert is_falling([3.0, 2.0, 1.0])
     assert not is_falling([3.0, 1.0, 2.0])
     assert not is_falling([3.0, 3.0, 2.0])
+
+
+def test_the_average_over_kl_is_shown_with_what_it_is_of():
+    at = [(1.0, -0.3), (2.0, 0.0), (4.0, 0.15)]
+    there = Gap(-0.05, ROUND, (1.0, 4.0), [-0.05], at)
+    gaps = [("ood", "k2", metric, there) for metric in ("win_rate", *METRICS)]
+    header, rows = profile([*gaps, ("ood", "k3", "win_rate", None)])
+    assert header == ["role", "minus k1", "compared", "0%", "50%", "100%"]
+    assert rows == [["ood", "k2", name, "-0.300 (1.00)", "+0.000 (2.00)", "+0.150 (4.00)"] for name in ("win", "SBERT")]
+    assert profile([("ood", "k3", "win_rate", None)])[1] == []
+    assert f"averaged over {GRID} points" in " ".join(METHOD)

@@ -6,8 +6,18 @@ from synthetic_scores import swept
 
 from benchmark.errors import UserError
 from benchmark.statistics.intervals import Interval
-from benchmark.statistics.two_way import two_way_t
-from reference_models.studies.report import complete, made_on, over_seeds, per_prompt, spelled, tasks_of, told, verdict
+from benchmark.statistics.two_way import TwoWay, two_way_t
+from reference_models.studies.report import (
+    complete,
+    level,
+    made_on,
+    over_seeds,
+    per_prompt,
+    spelled,
+    tasks_of,
+    told,
+    verdict,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +39,22 @@ def test_numbers_carry_their_interval_and_sign():
     assert spelled(-0.0004, Interval(-0.1, 0.2)) == "+0.000 [-0.100, +0.200]"
     assert spelled(0.5, None, signed=False) == "0.500"
     assert spelled(None, None) == "out of range"
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("win_rate", "0.500 [0.000, 1.000]"),
+        ("effective_per_input", "0.500 [0.000, 1.000]"),
+        ("kl", "0.500 [0.000, 1.200]"),
+        ("sbert_per_input", "0.500 [0.000, 1.200]"),
+        ("ead_per_input", "0.500 [0.000, 1.200]"),
+    ],
+)
+def test_a_level_is_not_said_to_lie_where_none_can(metric, told):
+    rest = dict.fromkeys(TwoWay._fields[2:])
+    assert level(metric, TwoWay(0.5, Interval(-0.2, 1.2), **rest)) == told
+    assert level(metric, TwoWay(0.5, None, **rest)) == "0.500"
 
 
 def test_the_roles_come_in_one_order_and_the_suites_own_gate_is_meant():

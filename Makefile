@@ -16,7 +16,7 @@ demo: install  ## train, sample, judge, score; writes runs/demo/leaderboard/inde
 	$(BIN)/gendiv demo --out runs/demo
 
 test: install  ## the fast tests; `make test MARK=` runs the slow ones too
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m '$(MARK)' -n auto --maxprocesses 4 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m '$(MARK)' -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 MARK = not slow
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
@@ -23,12 +23,12 @@ from benchmark.metrics import (
     vendi,
 )
 from benchmark.metrics.catalog import OWN, is_share, metric
-from benchmark.metrics.ngrams import Counts, count, counts_of, tokens
+from benchmark.metrics.ngrams import count, counts_of, tokens
 from benchmark.metrics.own import OwnMetric
 from benchmark.metrics.repeats import repeats
 from benchmark.metrics.validity import invalid_reason
 from benchmark.records import Prompt, Sample, Verdict
-from benchmark.statistics.intervals import ENOUGH, Interval
+from benchmark.statistics.intervals import Interval
 from benchmark.statistics.jackknife import pseudo_values
 from benchmark.statistics.length_control import length_controlled
 from benchmark.suites import Gate, LengthControl
@@ -155,7 +155,6 @@ def columns(
     valid = {gate.name: _valid(grid, level, gate, prompts, task) for gate in gates}
     words, rlfh = tokens(texts, "words"), tokens(texts, "rlfh")
 
-    ead_ranges: dict[str, tuple[float, float] | None] = {}
     means = {
         **{f"valid_share_{gate}": sentence_bert.valid_share(passed) for gate, passed in valid.items()},
         "length_words": words.lengths.reshape(n, k).mean(axis=1),
@@ -177,7 +176,6 @@ def columns(
             "ngram_cosine_per_input": ngram_cosine.per_input(repeated),
             "compression_per_input": compression.per_input([[sample.text for sample in row] for row in samples]),
         }
-        ead_ranges |= {"ead_per_input": _ead_range(counts), "ead_rlfh_per_input": _ead_range(counts_rlfh)}
         del repeated, counts, counts_rlfh  # they are as large as the texts
     if k > 1 and vectors is not None:
         means |= {
@@ -204,7 +202,6 @@ def columns(
             "self_bleu_across_input": over_slots(*self_bleu.across_input(repeated)),
             "ngram_cosine_across_input": over_slots(*ngram_cosine.across_input(repeated)),
         }
-        ead_ranges |= {"ead_across_input": _ead_range(counts), "ead_rlfh_across_input": _ead_range(counts_rlfh)}
     if n > 2 and vectors is not None:
         sets |= {
             "sbert_across_input": over_slots(*sentence_bert.across_input(vectors.swapaxes(0, 1))),
@@ -217,21 +214,10 @@ def columns(
             )
             shares[f"effective_across_input_{gate}"] = means[f"valid_share_{gate}"]
     temperature = grid.temperatures[level]
-
-    def bounds(name: str) -> tuple[float, float] | None:
-        # From ENOUGH prompts on as the rows of boards were scored, whose numbers stay.
-        known = bounds_of(name, k) if name in means else None
-        if known is not None or n >= ENOUGH:
-            return known
-        return ead_ranges[name] if name in ead_ranges else range_of(name, k, n)
-
     return [
         *preference_columns(verdicts, task=task, temperature=temperature, length_control=length_control),
-        *(Column(name, task, temperature, "mean", values, bounds=bounds(name)) for name, values in means.items()),
-        *(
-            Column(name, task, temperature, "set", values, bounds=bounds(name), shares=shares.get(name))
-            for name, values in sets.items()
-        ),
+        *(Column(name, task, temperature, "mean", values, bounds=bounds_of(name, k)) for name, values in means.items()),
+        *(Column(name, task, temperature, "set", values, shares=shares.get(name)) for name, values in sets.items()),
     ]
 
 
@@ -289,6 +275,20 @@ def bounds_of(metric: str, k: int) -> tuple[float, float] | None:
     return None
 
 
+def ranged(column: Column, k: int, n: int) -> Column:
+    """Bound a column by what its metric lies between, where it is not bounded.
+
+    Intervals of few prompts are then cut and guarded there. Scores of runs are not: their claims hold what they hold.
+    """
+    if column.bounds is not None:
+        return column
+    found = range_of(column.metric, k, n)
+    if found and column.metric.startswith("ead_"):
+        # Of V^n drawn from it is hardly above 1, and the published form of short texts has no ceiling at all.
+        found = (found[0], max(1.0, float(np.nanmax(column.values, initial=1.0))))
+    return replace(column, bounds=found)
+
+
 def range_of(metric_id: str, k: int, n: int) -> tuple[float, float] | None:
     """What a metric of k outputs of each of n prompts lies between, by the catalogue; None where it does not say."""
     said = metric(metric_id).range
@@ -298,15 +298,11 @@ def range_of(metric_id: str, k: int, n: int) -> tuple[float, float] | None:
         "[0, k/(k-1)]": (0.0, k / max(k - 1, 1)),
         "[1, min(n, d)]": (1.0, float(n)),
         "[0, n/(n-1)]": (0.0, n / max(n - 1, 1)),
+        "[-1, 1]": (-1.0, 1.0),
+        "[-2, 2]": (-2.0, 2.0),
+        "[-1, 3]": (-1.0, 3.0),
     }
     return ends.get(said, (0.0, np.inf) if said.startswith(("[0, ", "(0, ")) else None)
-
-
-def _ead_range(counts: Counts) -> tuple[float, float] | None:
-    """What EAD lies between for as many n-grams: at most as if none occurred twice. None where there is no word."""
-    ceilings = ead.ead_from_counts(counts.total, counts.total, ead.VOCABULARY)
-    highest = float(np.max(ceilings, initial=0.0, where=np.isfinite(ceilings)))
-    return (0.0, highest) if highest else None
 
 
 def _natural(doc_id: str) -> tuple[int, int, str]:

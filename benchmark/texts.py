@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from benchmark.errors import UserError
 from benchmark.metrics.nli import Classifier, Form
 from benchmark.nli_scoring import nli_columns
-from benchmark.quantities import Column, TaskGrid, columns
+from benchmark.quantities import Column, TaskGrid, columns, ranged
 from benchmark.records import Estimate, Prompt, Sample
 from benchmark.scoring import estimates_of
 from benchmark.statistics.intervals import Interval
@@ -196,6 +196,7 @@ def score_texts(
     if classifier:
         grids = {(TASK, HEADLINE_TEMPERATURE): [row.outputs for row in rows]}
         found += nli_columns(grids, classifier, forms=get_args(Form))
+    found = [ranged(column, len(rows[0].outputs), len(rows)) for column in found]
     estimates = {estimate.metric: estimate for estimate in estimates_of(found, lambda _: "id")}
     return [_measured(column, estimates.get(column.metric)) for column in found if len(column.present)]
 

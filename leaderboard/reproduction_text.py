@@ -191,12 +191,14 @@ def data(found: Reproduction) -> Data:
 
 
 def summary(cells: Sequence[PaperCell]) -> str:
-    """How many cells there are, of how many a value is known, and what became of them."""
+    """How many cells there are, of how many a value is known, what became of them, and what no row can ever answer."""
     found = counts(cells)
     told = ", ".join(
         f"{found[name]} {name}" for name in ("agrees", "differs", "not comparable", "not run") if found[name]
     )
-    return f"{found['cells']} cells, of {found['published']} the published value is known. {upper_first(told)}."
+    nli = any(cell.metric.startswith("nli") for cell in cells)
+    measured = " Boards keep no NLI: gendiv score RUN --nli MODEL measures it." if nli else ""
+    return f"{found['cells']} cells, of {found['published']} the published value is known. {upper_first(told)}.{measured}"
 
 
 def _drawing(filled: Filled) -> str:

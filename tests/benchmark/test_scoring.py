@@ -10,10 +10,10 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.metrics import distinct_n, ead
 from benchmark.metrics.ngrams import count_sets
-from benchmark.quantities import bounds_of, range_of
+from benchmark.quantities import bounds_of
 from benchmark.records import Identity, Manifest, ModelIdentity, Sample, Sampling, TaskIdentity, Verdict
 from benchmark.scoring import score
-from benchmark.statistics.intervals import ENOUGH, guarded_t, paired_t, plus4_t, plus4_welch, t_interval, welch
+from benchmark.statistics.intervals import guarded_t, paired_t, plus4_t, plus4_welch, t_interval, welch
 from benchmark.statistics.length_control import length_controlled
 from benchmark.suites import Gate, LengthControl, Suite, load_suite
 
@@ -248,84 +248,6 @@ def test_a_model_of_one_answer_is_not_said_to_have_one_answer_to_whatever_it_is_
 
 def test_what_another_package_calls_a_share_is_not_taken_to_lie_between_0_and_1():
     assert (bounds_of("own_question_share", K), bounds_of("empty_share", K)) == (None, (0.0, 1.0))
-
-
-@pytest.mark.parametrize(
-    ("metric", "ends"),
-    [
-        ("distinct_per_input", (0.0, 1.0)),
-        ("distinct_across_input", (0.0, 1.0)),
-        ("effective_across_input_g", (0.0, 1.0)),
-        ("sbert_across_input", (0.0, N / (N - 1))),
-        ("vendi_per_input", (1.0, K)),
-        ("vendi_across_input", (1.0, N)),
-        ("length_words", (0.0, math.inf)),
-        ("compression_per_input", (0.0, math.inf)),
-        ("token_entropy_per_input", (0.0, math.inf)),
-        ("own_question_share", None),
-    ],
-)
-def test_the_ends_of_a_metric_are_what_the_catalogue_says(metric, ends):
-    assert range_of(metric, K, N) == ends
-
-
-def of_prompts(n, outputs):
-    """Scores of ``n`` prompts of a task, with the outputs that a function of the prompt's number gives."""
-    samples = {
-        task: [
-            Sample(task=task, doc_id=str(doc), temperature=1.0, index=i, text=text, finish_reason="stop", n_tokens=3)
-            for doc in range(n)
-            for i, text in enumerate(outputs(doc))
-        ]
-        for task in TASKS
-    }
-    suite = SUITE.model_copy(update={"gate": Gate(name="g")})
-    return score(unjudged(), suite, samples, {}, HashEncoder())
-
-
-COUNTED = ("ead", "ead_rlfh", "distinct", "self_bleu", "ngram_cosine")
-
-
-@pytest.mark.parametrize(("across", "n"), itertools.product((f"{name}_across_input" for name in COUNTED), (3, 20)))
-def test_few_prompts_that_never_say_the_same_are_not_said_to_never_do(across, n):
-    # Five words at least, for the published EAD of a shorter text is about its length.
-    scores = of_prompts(n, lambda doc: [" ".join(f"w{doc}x{i}x{j}" for j in range(5 + doc % 3)) for i in range(2)])
-    estimate = found(scores, across, "ood")
-    low, high = plus4_t([1.0] * n)
-    if across.startswith("self_bleu"):
-        low, high = 1 - high, 1 - low
-    assert estimate.method == "guarded_jackknife_t"
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=2e-3)
-    assert estimate.low <= estimate.value <= estimate.high
-
-
-@pytest.mark.parametrize("metric", ["ead_per_input", "ead_rlfh_per_input", "distinct_per_input"])
-def test_few_prompts_of_one_answer_each_may_have_others(metric):
-    estimate = found(of_prompts(5, lambda doc: [f"a b c d e w{doc}"] * 2), metric, "ood")
-    assert estimate.method == "guarded_t"
-    assert (estimate.low, estimate.high) == pytest.approx(tuple(plus4_t([0.5] * 5)), abs=1e-3)
-
-
-def test_intervals_of_few_prompts_stay_in_the_range_of_their_metric():
-    answers = [["a b c d e f"] * 2, ["a b c d e f", "p q r s t u v"], ["x", "y"]]
-    for estimate in of_prompts(3, lambda doc: answers[doc]).estimates:
-        low, high = range_of(estimate.metric, 2, 3)
-        if estimate.metric.startswith("ead"):
-            high = 1.001
-        assert low <= estimate.low <= estimate.value <= estimate.high <= high, estimate.metric
-        assert estimate.low < estimate.high, estimate.metric
-
-
-def test_from_fifty_prompts_on_a_set_has_the_interval_that_boards_hold():
-    for n, method in ((ENOUGH - 1, "guarded_jackknife_t"), (ENOUGH, "jackknife_t")):
-        estimate = found(of_prompts(n, lambda doc: ["same", "words"]), "distinct_across_input", "ood")
-        assert (estimate.method, estimate.low == estimate.high) == (method, n == ENOUGH)
-
-
-def test_few_prompts_without_a_word_have_no_ead_to_be_guarded():
-    scores = of_prompts(3, lambda doc: ["", ""])
-    assert not [e for e in scores.estimates if e.metric == "ead_per_input"]
-    assert found(scores, "ead_rlfh_per_input", "ood").value == 0.0
 
 
 def test_where_nothing_is_valid_gated_diversity_may_still_be_a_little(world):

@@ -1,6 +1,7 @@
 """Texts without a run: the numbers are those of a run of the same texts, and a wrong line is named."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from benchmark.metrics.encoder import Encoder
 from benchmark.metrics.ngrams import count_sets
 from benchmark.metrics.nli import CrossEncoderNLI
 from benchmark.metrics.repeats import repeats_of
-from benchmark.texts import read_texts, score_texts
+from benchmark.quantities import range_of
+from benchmark.statistics.intervals import plus4_t
+from benchmark.texts import TextRow, read_texts, score_texts
 
 ROWS = [
     {"prompt": "an animal", "outputs": ["a dog", "the blue whale , the largest", "a dog"]},
@@ -259,3 +262,62 @@ def test_a_path_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
     status, printed = told(capsys, monkeypatch, tmp_path / "none.jsonl")
     assert status
     assert "no such file or run folder" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("metric", "ends"),
+    [
+        ("distinct_per_input", (0.0, 1.0)),
+        ("distinct_across_input", (0.0, 1.0)),
+        ("effective_across_input_text", (0.0, 1.0)),
+        ("sbert_across_input", (0.0, 12 / 11)),
+        ("vendi_per_input", (1.0, 4.0)),
+        ("vendi_across_input", (1.0, 12.0)),
+        ("nli_per_input", (-1.0, 1.0)),
+        ("nli_paper_table_across_input", (-2.0, 2.0)),
+        ("length_words", (0.0, math.inf)),
+        ("compression_per_input", (0.0, math.inf)),
+        ("own_question_share", None),
+    ],
+)
+def test_the_ends_of_a_metric_are_what_the_catalogue_says(metric, ends):
+    assert range_of(metric, 4, 12) == ends
+
+
+def measured(outputs, n):
+    """What is measured of ``n`` prompts with the outputs that a function of the prompt's number gives."""
+    rows = [TextRow(prompt=f"prompt {number}", outputs=tuple(outputs(number))) for number in range(n)]
+    return {one.metric: one for one in score_texts(rows)}
+
+
+@pytest.mark.parametrize("n", [3, 20])
+def test_few_prompts_that_never_say_the_same_are_not_said_to_never_do(n):
+    # Five words at least, for the published EAD of a shorter text is about its length.
+    found = measured(lambda doc: [" ".join(f"w{doc}x{i}x{j}" for j in range(5 + doc % 3)) for i in range(2)], n)
+    for name in ("ead", "ead_rlfh", "distinct", "self_bleu", "ngram_cosine"):
+        one = found[f"{name}_across_input"]
+        low, high = plus4_t([1.0] * n)
+        if name == "self_bleu":
+            low, high = 1 - high, 1 - low
+        assert tuple(one.interval) == pytest.approx((low, high), abs=2e-3), name
+        assert one.interval.low <= one.value <= one.interval.high, name
+
+
+def test_few_prompts_of_one_answer_each_may_have_others():
+    found = measured(lambda doc: [f"a b c d e w{doc}"] * 2, 5)
+    for metric in ("ead_per_input", "ead_rlfh_per_input", "distinct_per_input"):
+        assert tuple(found[metric].interval) == pytest.approx(tuple(plus4_t([0.5] * 5)), abs=1e-3), metric
+
+
+def test_intervals_of_few_prompts_stay_in_the_range_of_their_metric():
+    answers = [["a b c d e f"] * 2, ["a b c d e f", "p q r s t u v"], ["x", "y"]]
+    for one in measured(lambda doc: answers[doc], 3).values():
+        low, high = range_of(one.metric, 2, 3)
+        assert low <= one.interval.low < one.interval.high <= (math.inf if one.metric.startswith("ead") else high)
+        assert one.interval.low <= one.value <= one.interval.high, one.metric
+
+
+def test_few_prompts_without_a_word_have_no_ead_to_be_guarded():
+    found = measured(lambda doc: ["", ""], 3)
+    assert "ead_per_input" not in found
+    assert found["ead_rlfh_per_input"].value == 0.0

@@ -27,8 +27,9 @@ def test_a_figure_is_drawn_and_a_table_is_written(tmp_path: Path) -> None:
     assert "≈ 0.05" in shown
     assert set(files(tmp_path)) == {f"figure-5.{ending}" for ending in ("svg", "png", "md", "csv")}
     assert files(tmp_path)["figure-5.png"].startswith(b"\x89PNG")
-    run("table", "11", "--out", str(tmp_path), *OURS)
-    run("table", "j-win-rates", "--out", str(tmp_path), *OURS)
+    by_nli = "Boards keep no NLI: gendiv score RUN --nli MODEL measures it."
+    assert by_nli in run("table", "11", "--out", str(tmp_path), *OURS)
+    assert by_nli not in run("table", "j-win-rates", "--out", str(tmp_path), *OURS)
     assert {name for name in files(tmp_path) if name.startswith("table")} == {
         *(f"table-11.{ending}" for ending in ("svg", "png", "md", "csv")),
         *("table-j-win-rates.md", "table-j-win-rates.csv"),

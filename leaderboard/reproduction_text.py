@@ -196,9 +196,10 @@ def summary(cells: Sequence[PaperCell]) -> str:
     told = ", ".join(
         f"{found[name]} {name}" for name in ("agrees", "differs", "not comparable", "not run") if found[name]
     )
-    nli = any(cell.metric.startswith("nli") for cell in cells)
-    measured = " Boards keep no NLI: gendiv score RUN --nli MODEL measures it." if nli else ""
-    return f"{found['cells']} cells, of {found['published']} the published value is known. {upper_first(told)}.{measured}"
+    said = f"{found['cells']} cells, of {found['published']} the published value is known. {upper_first(told)}."
+    if any(cell.metric.startswith("nli") for cell in cells):
+        said += " Boards keep no NLI: gendiv score RUN --nli MODEL measures it."
+    return said
 
 
 def _drawing(filled: Filled) -> str:

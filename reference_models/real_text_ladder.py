@@ -17,7 +17,7 @@ the half of the preference pairs that no policy's own ever saw; all reward model
     python -m reference_models.real_text_ladder --texts real-text --preferences preferences --out ladder
 
 On one GPU every stage takes minutes; several GPUs are shared by the workers. `--tiny` does the same in miniature on a
-CPU.
+CPU. Who takes up what an earlier climb chose leaves out the rest: `--candidates 14m-4 --sft-epochs 5`.
 """
 
 from __future__ import annotations
@@ -180,12 +180,21 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--judge", default=JUDGE, help="by which the trained reward model judges")
     parser.add_argument("--workers", type=int, default=6)
+    parser.add_argument("--candidates", nargs="+", metavar="SIZE-EPOCHS", help="what is pretrained; default: all")
+    parser.add_argument("--sft-epochs", nargs="+", type=int, metavar="N", help="of fine-tuning; default: all")
     parser.add_argument("--tiny", action="store_true", help="in miniature, on a CPU")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the model in pretraining")
     arguments = parser.parse_args()
     budget = TINY if arguments.tiny else FULL
     if arguments.no_compile:
         budget = dataclasses.replace(budget, compile=False)
+    if arguments.candidates:
+        offered = {f"{size}-{epochs}": (size, epochs) for size, epochs in budget.candidates}
+        if unknown := [name for name in arguments.candidates if name not in offered]:
+            parser.error(f"--candidates {unknown[0]}: there are {', '.join(offered)}")
+        budget = dataclasses.replace(budget, candidates=tuple(offered[name] for name in arguments.candidates))
+    if arguments.sft_epochs:
+        budget = dataclasses.replace(budget, sft_epochs=tuple(arguments.sft_epochs))
     started, last = time.perf_counter(), dict[str, tuple[str, float]]()
     done: dict[str, int] = {}
 

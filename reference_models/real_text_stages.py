@@ -24,6 +24,7 @@ from reference_models.real_text_budget import Budget, Size
 from reference_models.real_text_preferences import HALVES, in_order
 from reference_models.schedule import Report
 
+RECORD = "training.json"
 SHARD = "16MB"
 """Of published weights; a little less than 16 MiB."""
 BEST_OF = 16
@@ -263,9 +264,17 @@ def held_out_loss(folder: Path, pairs: Path) -> dict[str, float]:
 
 
 def choose(models: Path, names: Sequence[str], target: Path, told: Path, report: Report) -> None:
-    """Copy the candidate of the lowest held-out loss, and tell which it was."""
+    """Copy the candidate of the lowest held-out loss, and tell which it was.
+
+    Raises
+    ------
+    UserError
+        If another was chosen before, when there were fewer candidates.
+    """
     candidates = {name: json.loads((told.parent / f"{name}.json").read_text(encoding="utf-8")) for name in names}
     best = min(names, key=lambda name: float(candidates[name]["loss"]))
+    if target.exists() and (target / RECORD).read_bytes() != (models / best / RECORD).read_bytes():
+        raise UserError(f"{best} has a lower held-out loss than what was chosen before; give another --out", where=told)
     losses = {name: found["loss"] for name, found in candidates.items()}
     write_atomically(told, json.dumps({"chosen": best, "epochs": candidates[best]["epochs"], "losses": losses}) + "\n")
     if not target.exists():

@@ -26,6 +26,10 @@ class Size(Protocol):
     def described(self) -> dict[str, Any]:
         """What the report's numbers say of it."""
 
+    @property
+    def is_the_ladders(self) -> bool:
+        """Whether the world's own ladder is of this size, so that its chain is there."""
+
     def changes(self, method: str, *, quick: bool) -> dict[str, Any]:
         """Fields that are not the recipe's."""
 
@@ -44,7 +48,9 @@ def how(world: World) -> str:
 
 
 def world_of(setting: Setting, size: Size) -> World:
-    """Give the world of one size: its ladders lie in the study's own folder."""
+    """Give the world of one size: its ladders lie in the study's own folder, or are the world's own."""
+    if size.is_the_ladders:
+        return setting.world
     return replace(setting.world, ladders=setting.folder("size") / size.name)
 
 
@@ -72,7 +78,9 @@ def run(setting: Setting) -> None:
     jobs = []
     for size, seed, cell in plan(setting):
         name, world = _name(size, seed, "chain"), world_of(setting, size)
-        if cell.method == "sft":
+        if size.is_the_ladders:
+            world.check(seed, "sft", "reward-model")
+        elif cell.method == "sft":
             jobs.append(Job(name, partial(size.make_chain, world, seed, setting.quick)))
         jobs.append(Job(cell.name, partial(cells.do, cell, world), (name,)))
     run_jobs(sorted(jobs, key=lambda job: bool(job.needs)), setting.workers, setting.progress)

@@ -52,6 +52,11 @@ class PocketSize:
             "num_key_value_heads": heads,
         }
 
+    @property
+    def is_the_ladders(self) -> bool:
+        """False: every size is trained from nothing, the ladder's as well."""
+        return False
+
     def rate(self, recipe: float) -> float:
         """Learning rate: the recipe's at the ladder's width, and less the wider a model is."""
         return recipe * int(str(ARCHITECTURE["hidden_size"])) / self.hidden

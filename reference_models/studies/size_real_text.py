@@ -1,6 +1,7 @@
 """Sizes of the model of real text: those that the ladder pretrained for as many epochs as the one it chose.
 
-Each is fine-tuned, compared and given a reward model by the ladder's own recipes, from the ladder's own data.
+Each is fine-tuned, compared and given a reward model by the ladder's own recipes, from the ladder's own data; of the
+chosen size the ladder has done so.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from reference_models.studies.world import World
 QUICK: dict[str, Any] = {"steps": QUICK_STEPS, "batch_size": 8}
 HOW = (
     "pretrained by the ladder, each for as many epochs; each with SFT, comparisons, reward model and PPO of its own "
-    "by the ladder's recipes"
+    "by the ladder's recipes, of the size that the ladder chose the ladder's"
 )
 
 
@@ -35,6 +36,8 @@ class RealTextSize:
     """Its checkpoint."""
     ladder: Path
     """What `reference_models.real_text_ladder` made."""
+    is_the_ladders: bool
+    """Whether the ladder chose it, and goes on from it."""
 
     @property
     def described(self) -> dict[str, Any]:
@@ -92,10 +95,9 @@ def sizes(world: World) -> tuple[RealTextSize, ...]:
         raise UserError(f"no such file; {mend}", where=told)
     chosen = json.loads(told.read_text(encoding="utf-8"))
     found = []
-    for name in chosen["losses"]:
-        _, size, epochs = name.split("-")
-        if int(epochs) == chosen["epochs"]:
-            found.append(RealTextSize(size, world.ladders / "models" / name, world.ladders))
+    for file in sorted(told.parent.glob(f"pretrain-*-{chosen['epochs']}.json")):
+        path = world.ladders / "models" / file.stem
+        found.append(RealTextSize(file.stem.split("-")[1], path, world.ladders, file.stem == chosen["chosen"]))
     if len(found) < 2:
         raise UserError(f"no two sizes were pretrained for {chosen['epochs']} epochs", where=told)
     return tuple(sorted(found, key=lambda size: size.described["parameters"]))

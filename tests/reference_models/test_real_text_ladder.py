@@ -160,11 +160,17 @@ def test_sizes_of_the_ladder_each_have_a_chain_of_their_own(climbed: Path, tmp_p
     assert parameters == sorted(set(parameters)), "the smallest first"
     assert all(len(shares) == 1 for shares in record["held_out_accuracy"].values())
     assert "pretrained by the ladder" in text
-    (chain,) = (tmp_path / "out").glob("size-*/a")
+    _, chosen, _ = json.loads((climbed / "held-out" / "base-chosen.json").read_text())["chosen"].split("-")
+    (other,) = {"a", "b"} - {chosen}
+    (study_folder,) = (tmp_path / "out").glob("size-*")
+    assert not (study_folder / chosen).exists(), "the ladder's own chain serves"
+    chain = study_folder / other
     for name in ("sft", "reward-model"):
         made = json.loads((chain / "models" / "seed-1" / name / "training.json").read_text(encoding="utf-8"))
-        start = climbed / "models" / "pretrain-a-1" if name == "sft" else chain / "models" / "seed-1" / "sft"
+        start = climbed / "models" / f"pretrain-{other}-1" if name == "sft" else chain / "models" / "seed-1" / "sft"
         assert made["arguments"]["model"] == str(start)
+        cell = json.loads((study_folder / "cells" / chosen / "seed-1" / "ppo" / "training.json").read_text())
+        assert cell["arguments"]["model"] == str(climbed / "models" / "seed-1" / "sft")
 
 
 def test_sizes_of_a_ladder_that_has_one_size_are_refused(tmp_path: Path) -> None:
@@ -174,6 +180,8 @@ def test_sizes_of_a_ladder_that_has_one_size_are_refused(tmp_path: Path) -> None
     (tmp_path / "held-out").mkdir()
     told = {"chosen": "pretrain-a-4", "epochs": 4, "losses": {"pretrain-a-4": 3.0, "pretrain-b-8": 3.1}}
     (tmp_path / "held-out" / "base-chosen.json").write_text(json.dumps(told))
+    for name in told["losses"]:
+        (tmp_path / "held-out" / f"{name}.json").write_text(json.dumps({"parameters": 7}))
     with pytest.raises(UserError, match="no two sizes were pretrained for 4 epochs"):
         sizes(world)
 

@@ -9,8 +9,10 @@ This file needs torch and transformers alone.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,31 +166,111 @@ def score(
     )
 
 
-def encode(tokenizer: Any, prompt: str, completion: str, *, finished: bool = True) -> list[int]:
-    """Make a prompt and a completion one sequence of token ids, the end-of-sequence token last if it is finished."""
+def encode(tokenizer: Any, prompt: str | Sequence[int], completion: str, *, finished: bool = True) -> list[int]:
+    """Make a prompt and a completion one sequence of token ids, the end-of-sequence token last if it is finished.
+
+    The prompt may be given as its token ids, where many completions follow it.
+    """
+    asked = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt
     completed = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return [*tokenizer(prompt)["input_ids"], *completed, *([tokenizer.eos_token_id] if finished else [])]
+    return [*asked, *completed, *([tokenizer.eos_token_id] if finished else [])]
 
 
 @torch.inference_mode()
-def score_sequences(model: Any, sequences: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[float]:
-    """Score whole sequences of token ids, as `score` does texts; equal ones are computed once, and score the same."""
+def score_sequences(
+    model: Any, sequences: Sequence[Sequence[int]], *, batch_size: int = 64, one_prompt: bool = False
+) -> list[float]:
+    """Score whole sequences of token ids, as `score` does texts; equal ones are computed once, and score the same.
+
+    With ``one_prompt`` the tokens that all of them begin with are read once, by a model that can go on from them; only
+    rounding differs.
+    """
     if (limit := max_length(model)) is not None and (longest := max(map(len, sequences), default=0)) > limit:
         raise UserError(f"{_name(model)}: a sequence has {longest} tokens, and the reward model reads at most {limit}")
     unique = sorted({tuple(sequence) for sequence in sequences}, key=len)  # neighbours then need little padding
-    scores: dict[tuple[int, ...], float] = {}
-    for start in range(0, len(unique), batch_size):
-        batch = unique[start : start + batch_size]
-        ids = torch.zeros(len(batch), len(batch[-1]), dtype=torch.long)
-        attention = torch.zeros_like(ids)
-        for row, sequence in enumerate(batch):
-            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-            attention[row, : len(sequence)] = 1
-        found = score_ids(model, ids.to(model.device), attention.to(model.device)).tolist()
-        scores.update(zip(batch, found, strict=True))
+    shared = _shared(unique) if one_prompt else 0
+    if len(unique) > 1 and shared and _goes_on(model):
+        found = _scores_after(model, unique[0][:shared], [sequence[shared:] for sequence in unique], batch_size)
+    else:
+        found = _scores_alone(model, unique, batch_size)
+    scores = dict(zip(unique, found, strict=True))
     if not all(map(math.isfinite, scores.values())):
         raise UserError(f"{_name(model)}: the reward model's scores are not numbers; are its weights whole?")
     return [scores[tuple(sequence)] for sequence in sequences]
+
+
+def _shared(sequences: Sequence[tuple[int, ...]]) -> int:
+    """Count the tokens that all begin with; each keeps a last token of its own, at which its score is read."""
+    heads = [sequence[:-1] for sequence in sequences]
+    first, last = min(heads), max(heads)  # what these two share all share
+    differing = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return next(differing, min(len(first), len(last)))
+
+
+def _scores_alone(model: Any, sequences: Sequence[tuple[int, ...]], batch_size: int) -> Iterator[float]:
+    """Score sequences, each from its first token."""
+    for start in range(0, len(sequences), batch_size):
+        ids, attention = _padded(sequences[start : start + batch_size])
+        yield from score_ids(model, ids.to(model.device), attention.to(model.device)).tolist()
+
+
+def _scores_after(
+    model: Any, prompt: Sequence[int], rests: Sequence[tuple[int, ...]], batch_size: int
+) -> Iterator[float]:
+    """Score what follows one prompt; its keys and values are computed once."""
+    mean, std = normalisation(model.config)
+    ids = torch.tensor([prompt], device=model.device)
+    read = model.base_model(input_ids=ids, use_cache=True).past_key_values
+    for start in range(0, len(rests), batch_size):
+        ids, attention = (values.to(model.device) for values in _padded(rests[start : start + batch_size]))
+        rows, length = ids.shape
+        cache = copy.deepcopy(read)
+        cache.batch_repeat_interleave(rows)
+        hidden = model.base_model(
+            input_ids=ids,
+            attention_mask=torch.cat([attention.new_ones(rows, len(prompt)), attention], dim=1),
+            position_ids=torch.arange(len(prompt), len(prompt) + length, device=ids.device).expand(rows, length),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        last = attention.sum(dim=1) - 1
+        logits = model.score(hidden[torch.arange(rows, device=ids.device), last])[:, 0]
+        yield from ((logits.to(torch.promote_types(logits.dtype, torch.float32)) - mean) / std).tolist()
+
+
+def _padded(sequences: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """Make sequences one tensor, padded on the right, and tell which of it is theirs."""
+    ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
+    attention = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        attention[row, : len(sequence)] = 1
+    return ids, attention
+
+
+_GOING_ON: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def _goes_on(model: Any) -> bool:
+    """Whether a model reads on from a prompt's keys and values, tried on short sequences: no attribute tells."""
+    if model not in _GOING_ON:
+        _GOING_ON[model] = _has_a_plain_head(model) and _reads_on(model)
+    return _GOING_ON[model]
+
+
+def _reads_on(model: Any) -> bool:
+    size = int(model.get_input_embeddings().weight.shape[0])
+    prompt, long, short = ([token % size for token in tokens] for tokens in (range(5, 13), range(3, 9), range(4, 6)))
+    rests = [tuple(short), tuple(long)]
+    try:
+        after = list(_scores_after(model, prompt, rests, len(rests)))
+        alone = list(_scores_alone(model, [(*prompt, *rest) for rest in rests], 1))
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    # An encoder reads what follows as well, and what it says of a prompt alone is another thing altogether.
+    near = 1e-9 if model.dtype == torch.float64 else 1e-2 if model.dtype == torch.float32 else 0.1
+    spread = max(map(abs, alone))
+    return all(abs(a - b) <= near * max(spread, 1e-6) for a, b in zip(after, alone, strict=True))
 
 
 def normalisation(config: Any) -> tuple[float, float]:

@@ -117,7 +117,9 @@ def climb(
     for seed in seeds:
         at = f"seed-{seed}"
         if at != first:
-            train(f"{at}/sft", "sft", "sft", f"{first}/sft", **tuned | {"seed": seed}, epochs=chosen)
+            known = len(budget.sft_epochs) == 1  # there is nothing to wait for
+            after, epochs_ = ("base", budget.sft_epochs[0]) if known else (f"{first}/sft", chosen)
+            train(f"{at}/sft", "sft", "sft", after, **tuned | {"seed": seed}, epochs=epochs_)
         sft, pairs = models / at / "sft", data / at
         compare = functools.partial(stages.write_comparisons, data, sft, pairs, budget, seed)
         jobs.append(Job(f"{at}/comparisons", compare, (f"{at}/sft",)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class RewardModelJudge:
         self.computed_in = reward_model.compute_exactly(self.model)
         exact = self.model.dtype == torch.float64
         self.batch_size = batch_size if exact or self.model.device.type != "cpu" else 1
+        # Pairs of one prompt follow each other.
+        self._prompt_ids = lru_cache(maxsize=1)(lambda text: tuple(self.tokenizer(text)["input_ids"]))
         if config.input == "chat" and not self.tokenizer.chat_template:
             raise UserError(f"{place}: the tokenizer has no chat template; use `input: text`, or add one")
 
@@ -86,7 +89,8 @@ class RewardModelJudge:
         encoded = [self._encoded(pair) for pair in pairs]
         limit = reward_model.max_length(self.model)
         scores = self._scores(
-            ids for both in encoded for ids in both if limit is None or max(map(len, both), default=0) <= limit
+            (ids for both in encoded for ids in both if limit is None or max(map(len, both), default=0) <= limit),
+            one_prompt=len({pair.prompt.text for pair in pairs}) == 1,
         )
         write([self._verdict(pair, both, scores, limit) for pair, both in zip(pairs, encoded, strict=True)])
 
@@ -95,9 +99,8 @@ class RewardModelJudge:
         if self.config.input == "chat":
             first, second = (self._as_chat(pair.prompt, text) for text in texts)
         else:
-            first, second = (
-                tuple(reward_model.encode(self.tokenizer, pair.prompt.text, text)) for text in with_one_head(*texts)
-            )
+            asked = self._prompt_ids(pair.prompt.text)
+            first, second = (tuple(reward_model.encode(self.tokenizer, asked, text)) for text in with_one_head(*texts))
         return first, second
 
     def _as_chat(self, prompt: Prompt, text: str) -> Ids:
@@ -107,14 +110,15 @@ class RewardModelJudge:
         # The template writes the special tokens itself.
         return tuple(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
 
-    def _scores(self, sequences: Iterable[Ids]) -> dict[Ids, float]:
+    def _scores(self, sequences: Iterable[Ids], *, one_prompt: bool) -> dict[Ids, float]:
         """Score every different sequence, the longest first: what has no room shows at once."""
         unique = sorted(set(sequences), key=lambda ids: (-len(ids), ids))
         found: dict[Ids, float] = {}
         while len(found) < len(unique):
             batch = unique[len(found) : len(found) + self.batch_size]
             try:
-                found |= zip(batch, reward_model.score_sequences(self.model, batch, batch_size=len(batch)), strict=True)
+                scores = reward_model.score_sequences(self.model, batch, batch_size=len(batch), one_prompt=one_prompt)
+                found |= zip(batch, scores, strict=True)
                 continue
             except torch.OutOfMemoryError:
                 if len(batch) == 1:

@@ -27,6 +27,7 @@ from benchmark.sampling.hf import HFSampler
 from benchmark.sampling.model import build
 from benchmark.sampling.sampler import Request
 from benchmark.suites import Suite, load_prompts, load_suite
+from reference_models.gpu import a_share_of_the_gpu
 from reference_models.schedule import Job, Report, run_jobs
 from reference_models.studies.bound import judge_of
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, Setting
@@ -34,6 +35,8 @@ from reference_models.studies.world import World
 
 LARGEST = 64
 QUICK_LARGEST = 4
+SCORED_TOGETHER = 256
+"""Outputs that the reward model reads at a time; of their prompt only keys and values are held."""
 
 
 class Pool(Record):
@@ -158,12 +161,13 @@ def _fill(world: World, seed: int, task: str, draws: int, limit: int | None, pat
             return
         made = {"made_of": made_of(world, seed), **environment()}
         write_atomically(path.with_name("made.json"), json.dumps(made) + "\n")
-        drawer = _Drawer(world, seed, suite, task, prompts, sampling)
-        for prompt in drawer.sampler.prepare(missing, sampling):
-            asked = next(own for own in missing if own.doc_id == prompt.doc_id)
-            pool = drawer.pool(prompt, asked, draws)
-            appender.append([pool])
-            report("drawing", 1, len(prompts))
+        with a_share_of_the_gpu():
+            drawer = _Drawer(world, seed, suite, task, prompts, sampling)
+            for prompt in drawer.sampler.prepare(missing, sampling):
+                asked = next(own for own in missing if own.doc_id == prompt.doc_id)
+                pool = drawer.pool(prompt, asked, draws)
+                appender.append([pool])
+                report("drawing", 1, len(prompts))
 
 
 class _Drawer:
@@ -199,8 +203,9 @@ class _Drawer:
         number: dict[tuple[str, str], int] = {}
         for sample in samples:
             number.setdefault((sample.text, sample.finish_reason), len(number))
-        sequences = [encode(self.tokenizer, prompt.text, text, finished=reason == "stop") for text, reason in number]
-        scores = score_sequences(self.scorer, sequences)
+        ids = encode(self.tokenizer, prompt.text, "", finished=False)
+        sequences = [encode(self.tokenizer, ids, text, finished=reason == "stop") for text, reason in number]
+        scores = score_sequences(self.scorer, sequences, batch_size=SCORED_TOGETHER, one_prompt=True)
         first = {number[sample.text, sample.finish_reason]: sample for sample in reversed(samples)}
         pairs = pairs_of(self.judge.config, [asked], [first[place] for place in range(len(number))])
         unlike = {pair.key: pair for pair in pairs.values()}

@@ -27,8 +27,6 @@ from reference_models.studies.world import World
 from reference_models.training import DivergedError
 
 KEPT = ("training.json", "metrics.jsonl")
-MEASURED_TOGETHER = 64
-"""Most outputs whose divergence is measured at a time."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,7 @@ def _evaluate(cell: Cell, policy: Path, world: World, report: Report) -> None:
                 policy,
                 cell.reference,
                 dtype=options.dtype,
-                # Whole sequences with the logits of two models take more memory than a step of sampling.
-                batch_size=options.batch_size and min(options.batch_size, MEASURED_TOGETHER),
+                batch_size=options.batch_size,
                 progress=lambda done, total: report("measuring", done, total),
             )
     sampling = run.manifest().identity.sampling

@@ -317,6 +317,34 @@ def test_a_score_does_not_depend_on_batch_order_or_neighbours(exact, sequences, 
     assert again[: len(sequences)] == again[len(sequences) :]  # equal ones to the last bit
 
 
+PROMPT = [5, 6, 7, 8]
+ANSWERS = [[9, 10, EOS], [11], [12, 13, 14, 15, 16, EOS], [9, 10, EOS], [9, 10]]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_a_prompt_that_is_read_once_gives_the_scores_of_whole_sequences(kind, batch_size):
+    model = make(kind).double()
+    whole = [[*PROMPT, *answer] for answer in ANSWERS]
+    found = reward_model.score_sequences(model, whole, batch_size=batch_size, one_prompt=True)
+    assert found == pytest.approx(reward_model.score_sequences(model, whole), abs=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "times"), [("llama", 1), ("gpt2", 1), ("roberta", 0)])
+def test_a_causal_model_reads_a_prompt_once_and_an_encoder_every_time(kind, times, monkeypatch):
+    read, after = [], reward_model._scores_after
+    monkeypatch.setattr(reward_model, "_scores_after", lambda *given: read.append(given[1]) or after(*given))
+    reward_model.score_sequences(make(kind).double(), [[*PROMPT, *answer] for answer in ANSWERS], one_prompt=True)
+    assert read.count(tuple(PROMPT)) == times
+
+
+def test_a_sequence_that_begins_another_keeps_a_token_of_its_own():
+    model = make("llama").double()
+    nested = [[5, 6, 7], [5, 6, 7, 8], [5, 6, 7, 8, 9]]
+    found = reward_model.score_sequences(model, nested, one_prompt=True)
+    assert found == pytest.approx(reward_model.score_sequences(model, nested), abs=1e-12)
+
+
 def test_a_sequence_that_the_model_has_no_positions_for_is_refused(exact):
     assert len(reward_model.score_sequences(exact, [[5] * 32])) == 1
     with pytest.raises(UserError, match="a sequence has 33 tokens, and the reward model reads at most 32"):

@@ -54,6 +54,11 @@ class Batch(NamedTuple):
         """Take some rows, padded as they are."""
         return Batch(*(tensor[index] for tensor in self))
 
+    def tight(self) -> Batch:
+        """Leave out the columns before all rows' first real token: they are padding in every row."""
+        first = int(self.attention.argmax(dim=-1).min())
+        return Batch(self.ids[:, first:], self.attention[:, first:], self.mask)
+
 
 def collate(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
     """Put prompts and completions into one batch.

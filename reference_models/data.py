@@ -101,6 +101,11 @@ class Comparisons(NamedTuple):
     pairs: list[tuple[int, int]]
     """(chosen, rejected), as numbers of answers."""
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and its longest answer."""
+        return len(self.prompt) + max(map(len, self.answers))
+
 
 def read_comparisons(path: Path, tokenizer: Any) -> list[Comparisons]:
     """Read preference pairs; those that share a prompt and stand together become one example.

@@ -146,6 +146,10 @@ class Rollout(NamedTuple):
         """Take some episodes."""
         return Rollout(self.batch.rows(index), *(tensor[index] for tensor in self[1:]))
 
+    def tight(self) -> Rollout:
+        """See `Batch.tight`."""
+        return self._replace(batch=self.batch.tight())
+
 
 def train(args: PPOArguments, *, view: bool = False, progress: Progress = silent) -> Path:
     """Train, and write an ordinary Hugging Face checkpoint of the policy.
@@ -190,7 +194,8 @@ def train(args: PPOArguments, *, view: bool = False, progress: Progress = silent
         prompts = [encode(tokenizer, prompt)[0] for prompt in read_prompts(Path(args.data))]
         batches = Epochs(len(prompts), args.batch_size, args.seed, Path(args.data))
         for update in run.steps():
-            rows = [number for part in minibatches(batches[update], args) for number in run.share(part)]
+            shares = (run.share(part) for part in minibatches(batches[update], args))
+            rows = [number for share in shares for number in run.by_length(share, lambda row: len(prompts[row]))]
             asked = [prompts[row] for row in rows]
             with run.timed("generating"):
                 sampler.sync(update, partial(run.weights, "policy."))
@@ -223,7 +228,7 @@ def score(
     batch = collate(prompts, [continuation.tokens for continuation in drawn], pad_token_id).to(run.device)
     finished = torch.tensor([continuation.finished for continuation in drawn], device=run.device)
     with torch.no_grad():
-        parts = [batch.rows(part) for part in run.micro(len(drawn))]
+        parts = [batch.rows(part).tight() for part in run.micro(len(drawn))]
         read = [model(part, args.temperature, with_entropy=True) for part in parts]
         log_probs, values, entropies = (torch.cat(tensors) for tensors in zip(*read, strict=True))
         before = torch.cat([reference.log_probs(part, args.temperature) for part in parts])
@@ -260,7 +265,7 @@ def learn(rollout: Rollout, model: Any, args: PPOArguments, run: Training) -> di
         for start in range(0, len(rollout.log_probs), size):
             episodes = rollout.rows(slice(start, start + size))
             tokens = float(run.total(episodes.batch.mask.sum()))
-            micro = [episodes.rows(part) for part in run.micro(size)]
+            micro = [episodes.rows(part).tight() for part in run.micro(size)]
             seen: list[Tensor] = []
             found = run.descend(micro, partial(loss, model, args, seen), count=tokens)
             names = ("policy_loss", "value_loss", "clip_fraction", "approx_kl")

@@ -84,7 +84,7 @@ def train(args: RewardModelArguments, *, view: bool = False, progress: Progress 
         scorer = run.prepare(Scorer(model), export)
         for step in run.steps():
             rows = [examples[number] for number in batches[step]]
-            mine = run.share(rows)
+            mine = run.by_length(run.share(rows), lambda row: row.length)
             micro = [collate_comparisons(mine[part], tokenizer.pad_token_id) for part in run.micro(len(mine))]
             pairs = sum(len(row.pairs) for row in rows)
             seen: list[Tensor] = []

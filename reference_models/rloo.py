@@ -78,6 +78,10 @@ class Rollout(NamedTuple):
         """Take some completions."""
         return Rollout(self.batch.rows(index), self.log_probs[index], self.advantages[index])
 
+    def tight(self) -> Rollout:
+        """See `Batch.tight`."""
+        return self._replace(batch=self.batch.tight())
+
 
 def train(args: RLOOArguments, *, view: bool = False, progress: Progress = silent) -> Path:
     """Train, and write an ordinary Hugging Face checkpoint.
@@ -119,7 +123,8 @@ def train(args: RLOOArguments, *, view: bool = False, progress: Progress = silen
             numbers = batches[update]
             size = len(numbers) // args.minibatches
             parts = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-            rows = [number for part in parts for number in run.share(part)]
+            shares = map(run.share, parts)
+            rows = [number for share in shares for number in run.by_length(share, lambda row: len(prompts[row]))]
             asked = [prompts[row] for row in rows]
             with run.timed("generating"):
                 sampler.sync(update, partial(run.weights, ""))
@@ -154,7 +159,7 @@ def score(
     finished = torch.tensor([continuation.finished for continuation in drawn], device=run.device)
     mask = batch.mask
     with torch.no_grad():
-        parts = [batch.rows(part) for part in run.micro(len(drawn))]
+        parts = [batch.rows(part).tight() for part in run.micro(len(drawn))]
         read = [_read(model, part, args.temperature) for part in parts]
         log_probs, entropies = (torch.cat(tensors) for tensors in zip(*read, strict=True))
         before = torch.cat([reference.log_probs(part, args.temperature) for part in parts])
@@ -194,7 +199,8 @@ def learn(rollout: Rollout, model: Any, args: RLOOArguments, run: Training) -> d
             part = rollout.rows(slice(start, start + size))
             seen: list[Tensor] = []
             count = size * run.processes
-            found = run.descend([part.rows(m) for m in run.micro(size)], partial(loss, model, args, seen), count=count)
+            micro = [part.rows(rows).tight() for rows in run.micro(size)]
+            found = run.descend(micro, partial(loss, model, args, seen), count=count)
             found["policy_loss"] = found["loss"]
             clipped, approx_kl = (run.total(torch.stack(seen).sum(dim=0)) / count).tolist()
             for name, value in (found | {"clip_fraction": clipped, "approx_kl": approx_kl}).items():

@@ -60,10 +60,7 @@ def train(args: SFTArguments, *, view: bool = False, progress: Progress = silent
         batches = Epochs(len(pairs), args.batch_size, args.seed, Path(args.data))
         for step in run.steps():
             rows = [pairs[number] for number in batches[step]]
-            mine = run.share(rows)
-            if args.microbatch_size:
-                # Neighbours of like length need little padding, and a mean over tokens knows no order.
-                mine = sorted(mine, key=lambda row: len(row[0]) + len(row[1]))
+            mine = run.by_length(run.share(rows), lambda row: len(row[0]) + len(row[1]))
             parts = [mine[part] for part in run.micro(len(mine))]
             micro = [collate([p for p, _ in part], [c for _, c in part], tokenizer.pad_token_id) for part in parts]
             # Every process knows the whole batch, and so how many tokens it has.

@@ -25,7 +25,7 @@ COEFFICIENTS: dict[str, dict[KL, tuple[float, ...]]] = {
     "real-text": {
         "k1": (0.02, 0.05, 0.15),
         "k2": (0.02, 0.1, 10.0),
-        "k3": (0.05, 0.3, 5.0),
+        "k3": (0.3, 1.0, 5.0),
     },
 }
 """World → estimator → penalties, chosen so that the distances overlap; see `reference_models/results/kl-pocket.md`."""

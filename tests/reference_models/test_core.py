@@ -50,6 +50,21 @@ def test_some_rows_of_a_batch_are_those_rows():
     assert [part.tolist() for part in batch.rows(slice(1, 2))] == [part[1:].tolist() for part in batch]
 
 
+@given(pairs, st.integers(0, 20), st.data())
+def test_a_tight_batch_is_as_long_as_its_own_longest_prompt_and_reads_the_same(rows, pad, drawn):
+    kept = drawn.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True))
+    batch = collate([p for p, _ in rows], [c for _, c in rows], pad_token_id=pad)
+    some = batch.rows(torch.tensor(kept))
+    tight = some.tight()
+    longest = max(len(rows[number][0]) for number in kept)
+    assert tight.ids.shape == (len(kept), longest + batch.mask.shape[1])
+    assert torch.equal(tight.mask, some.mask)
+    assert torch.equal(tight.completions, some.completions)
+    read, before = tight.attention == 1, some.attention == 1
+    assert torch.equal(tight.ids[read], some.ids[before])
+    assert torch.equal(tight.positions[read], some.positions[before])
+
+
 # ---- Numbers ----
 
 

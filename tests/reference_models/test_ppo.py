@@ -105,6 +105,27 @@ def test_microbatches_change_nothing_but_rounding(world, tmp_path):
         )
 
 
+def test_a_microbatch_is_as_long_as_its_own_longest_prompt(world, tmp_path, monkeypatch):
+    """Neighbours are of like length, in scoring and in training, and none is padded to the update's longest."""
+    prompts = [" ".join(["a"] * length) for length in (9, 1, 5, 2, 7, 3, 8, 4)]
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    lengths, forward = [], ppo.ActorCritic.forward
+
+    def spy(model, batch, *given, **named):
+        lengths.append(batch.attention[:, : -batch.mask.shape[1]].sum(dim=-1).tolist())
+        assert batch.attention[:, 0].any(), "a column of padding alone is read"
+        return forward(model, batch, *given, **named)
+
+    monkeypatch.setattr(ppo.ActorCritic, "forward", spy)
+    fields = {"steps": 1, "batch_size": 8, "minibatches": 2, "microbatch_size": 2}
+    ppo.train(arguments(world, tmp_path / "out", data=str(data), **fields))
+    assert len(set(map(tuple, lengths))) == 4
+    for place in range(0, len(lengths), 2):
+        minibatch = [length for part in lengths[place : place + 2] for length in part]
+        assert minibatch == sorted(minibatch)
+
+
 def test_the_papers_settings_train_and_leave_what_is_frozen_alone(world, tmp_path):
     """k2, a value head on the policy's trunk, and the first layers as they were."""
     output = ppo.train(

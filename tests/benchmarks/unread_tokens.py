@@ -1,0 +1,132 @@
+"""What is gained by not reading padding in PPO's passes, and by reading a prompt once for all of its outputs.
+
+    PYTHONPATH=. OMP_NUM_THREADS=1 python tests/benchmarks/unread_tokens.py > tests/benchmarks/unread_tokens.md
+
+Both sides in turn, in one process: as it is, and with that one thing turned off.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+from unittest.mock import patch
+
+import torch
+from tabulate import tabulate
+
+from benchmark import reward_model
+from reference_models import ppo
+from reference_models.core import Batch
+from reference_models.tiny import make_checkpoint
+from reference_models.training import Training
+
+WORDS = [f"w{number}" for number in range(500)]
+ARCHITECTURE = {
+    "hidden_size": 64,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.1,
+}
+EPISODES, UPDATES, ROUNDS = 32, 2, 2
+OUTPUTS, OUTPUT = 64, 24
+EXPLANATION = """
+PPO: the episodes of a minibatch are put in order of length before they are cut into microbatches, and a microbatch is
+as long as its own longest prompt. Turned off: as they come, as long as the update's longest. A sum over tokens knows no
+order, so that only rounding differs. The time is that of scoring and training; rollouts are drawn alike.
+Reward model: 64 outputs of 24 tokens, each behind the same prompt, which is read once, or 64 times.
+"""
+
+
+def write_models(root: Path) -> list[int]:
+    """Write prompts, an untrained policy and an untrained reward model; the prompts' lengths."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    # About those of posts and instructions: median 100, one in ten above 360.
+    lengths = [min(800, max(20, round(random.lognormvariate(4.6, 1.0)))) for _ in range(4 * EPISODES)]
+    rows = [{"prompt": " ".join(random.choices(WORDS, k=n))} for n in lengths]
+    (root / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    make_checkpoint(root / "policy", WORDS, seed=1, architecture=ARCHITECTURE)
+    model = AutoModelForSequenceClassification.from_pretrained(root / "policy", num_labels=1)
+    model.save_pretrained(root / "judge")
+    AutoTokenizer.from_pretrained(root / "policy").save_pretrained(root / "judge")
+    return lengths
+
+
+def updates(root: Path, name: str, microbatch_size: int, *, padded: bool) -> list[float]:
+    """Train, and tell what scoring and training took in each update."""
+    seconds = []
+    args = ppo.PPOArguments(
+        model=str(root / "policy"),
+        reward_model=str(root / "judge"),
+        data=str(root / "prompts.jsonl"),
+        output=str(root / name),
+        steps=UPDATES,
+        batch_size=EPISODES,
+        microbatch_size=microbatch_size,
+        minibatches=2,
+        epochs=2,
+        max_new_tokens=32,
+        max_kl=1e9,
+        learning_rate=1e-5,
+    )
+    with ExitStack() as stack:
+        if padded:
+            stack.enter_context(patch.object(Training, "by_length", lambda _, items, length: items))
+            stack.enter_context(patch.object(Batch, "tight", lambda batch: batch))
+        ppo.train(args, progress=lambda _, m: seconds.append(m["seconds_scoring"] + m["seconds_training"]))
+    return seconds
+
+
+def scoring(model: object, prompt: int, *, one_prompt: bool) -> float:
+    """Time the scores of many outputs of one prompt."""
+    draw = random.Random(1)
+    head = draw.choices(range(3, 400), k=prompt)
+    sequences = [[*head, *draw.choices(range(3, 400), k=OUTPUT)] for _ in range(OUTPUTS)]
+    start = perf_counter()
+    reward_model.score_sequences(model, sequences, one_prompt=one_prompt)
+    return perf_counter() - start
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    random.seed(1)
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        lengths = write_models(root)
+        for size in (4, 8):
+            seconds: dict[bool, list[float]] = {True: [], False: []}
+            for number in range(ROUNDS):
+                for padded, own in seconds.items():
+                    own += updates(root, f"{size}-{number}-{padded}", size, padded=padded)
+            off, on = (statistics.median(own) for own in seconds.values())
+            rows.append([f"PPO: an update of {EPISODES} episodes, microbatches of {size}", off, on, off / on])
+        model, _ = reward_model.load(str(root / "judge"))
+        for prompt in (50, 200, 800):
+            taken: dict[bool, list[float]] = {False: [], True: []}
+            for _ in range(ROUNDS):
+                for once, times in taken.items():
+                    times.append(scoring(model, prompt, one_prompt=once))
+            off, on = (min(times) for times in taken.values())
+            rows.append([f"reward model: {OUTPUTS} outputs of a prompt of {prompt} tokens", off, on, off / on])
+    print("# Tokens that are not read\n")
+    print((__doc__ or "").split("\n\n")[1])
+    print(f"\nOne CPU thread, Llamas of 2 layers and width 64, torch {torch.__version__.partition('+')[0]}; both sides")
+    print(f"in turn, medians of {ROUNDS * UPDATES} updates or the better of {ROUNDS} calls. The prompts of PPO have")
+    print(f"{min(lengths)} to {max(lengths)} tokens, {statistics.mean(lengths):.0f} on average.\n")
+    header = ["what", "turned off (s)", "as it is (s)", "ratio"]
+    print(tabulate(rows, headers=header, tablefmt="pipe", floatfmt=("", ".2f", ".2f", ".2f")))
+    print(EXPLANATION, end="")
+
+
+if __name__ == "__main__":
+    main()

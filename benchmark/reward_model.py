@@ -182,14 +182,14 @@ def score_sequences(
 ) -> list[float]:
     """Score whole sequences of token ids, as `score` does texts; equal ones are computed once, and score the same.
 
-    With ``one_prompt`` the tokens that all of them begin with are read once, by a model that can go on from them; only
-    rounding differs.
+    With ``one_prompt`` the tokens that all of them begin with are read once, by a causal model that can go on from
+    them; only rounding differs.
     """
     if (limit := max_length(model)) is not None and (longest := max(map(len, sequences), default=0)) > limit:
         raise UserError(f"{_name(model)}: a sequence has {longest} tokens, and the reward model reads at most {limit}")
     unique = sorted({tuple(sequence) for sequence in sequences}, key=len)  # neighbours then need little padding
-    shared = _shared(unique) if one_prompt else 0
-    if len(unique) > 1 and shared and _goes_on(model):
+    shared = _shared(unique) if one_prompt and len(unique) > 1 else 0
+    if shared and _has_a_plain_head(model) and _goes_on(model):
         found = _scores_after(model, unique[0][:shared], [sequence[shared:] for sequence in unique], batch_size)
     else:
         found = _scores_alone(model, unique, batch_size)
@@ -252,25 +252,43 @@ _GOING_ON: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 def _goes_on(model: Any) -> bool:
-    """Whether a model reads on from a prompt's keys and values, tried on short sequences: no attribute tells."""
+    """Whether a model with a plain head reads on from a prompt's keys and values, tried once on short sequences."""
     if model not in _GOING_ON:
-        _GOING_ON[model] = _has_a_plain_head(model) and _reads_on(model)
+        _GOING_ON[model] = _is_causal(model) and _reads_on(model)
     return _GOING_ON[model]
+
+
+def _is_causal(model: Any) -> bool:
+    """Whether what it says of a prompt is the same whatever follows, and however long that is.
+
+    No attribute tells; but positions that are scaled by the whole length (dynamic and LongRoPE) short sequences do not.
+    """
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    if any(part.get("rope_type") in {"dynamic", "longrope"} for part in kinds):
+        return False
+    size = int(model.get_input_embeddings().weight.shape[0])
+    prompt, tails = range(5, 13), (range(13, 17), range(17, 21))
+    ids = torch.tensor([[token % size for token in (*prompt, *tail)] for tail in tails], device=model.device)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, : len(prompt)]
+    return torch.equal(hidden[0], hidden[1])
 
 
 def _reads_on(model: Any) -> bool:
     size = int(model.get_input_embeddings().weight.shape[0])
     prompt, long, short = ([token % size for token in tokens] for tokens in (range(5, 13), range(3, 9), range(4, 6)))
     rests = [tuple(short), tuple(long)]
+    mean, std = normalisation(model.config)
     try:
         after = list(_scores_after(model, prompt, rests, len(rests)))
         alone = list(_scores_alone(model, [(*prompt, *rest) for rest in rests], 1))
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
-    # An encoder reads what follows as well, and what it says of a prompt alone is another thing altogether.
-    near = 1e-9 if model.dtype == torch.float64 else 1e-2 if model.dtype == torch.float32 else 0.1
-    spread = max(map(abs, alone))
-    return all(abs(a - b) <= near * max(spread, 1e-6) for a, b in zip(after, alone, strict=True))
+    near = {torch.float64: 1e-9, torch.float32: 1e-2}.get(model.dtype, 0.1)
+    # Of the logits, which no shift makes large.
+    return all(abs(a - b) * std <= near * max(abs(b * std + mean), 1e-3) for a, b in zip(after, alone, strict=True))
 
 
 def normalisation(config: Any) -> tuple[float, float]:

@@ -269,12 +269,14 @@ def choose(models: Path, names: Sequence[str], target: Path, told: Path, report:
     Raises
     ------
     UserError
-        If another was chosen before, when there were fewer candidates.
+        If another was chosen before, among other candidates.
     """
     candidates = {name: json.loads((told.parent / f"{name}.json").read_text(encoding="utf-8")) for name in names}
     best = min(names, key=lambda name: float(candidates[name]["loss"]))
     if target.exists() and (target / RECORD).read_bytes() != (models / best / RECORD).read_bytes():
-        raise UserError(f"{best} has a lower held-out loss than what was chosen before; give another --out", where=told)
+        raise UserError(
+            f"{best} is the best of {', '.join(names)}, and another was chosen before; give another --out", where=told
+        )
     losses = {name: found["loss"] for name, found in candidates.items()}
     write_atomically(told, json.dumps({"chosen": best, "epochs": candidates[best]["epochs"], "losses": losses}) + "\n")
     if not target.exists():

@@ -35,8 +35,6 @@ from reference_models.studies.world import World
 
 LARGEST = 64
 QUICK_LARGEST = 4
-SCORED_TOGETHER = 256
-"""Outputs that the reward model reads at a time; of their prompt only keys and values are held."""
 
 
 class Pool(Record):
@@ -205,7 +203,7 @@ class _Drawer:
             number.setdefault((sample.text, sample.finish_reason), len(number))
         ids = encode(self.tokenizer, prompt.text, "", finished=False)
         sequences = [encode(self.tokenizer, ids, text, finished=reason == "stop") for text, reason in number]
-        scores = score_sequences(self.scorer, sequences, batch_size=SCORED_TOGETHER, one_prompt=True)
+        scores = score_sequences(self.scorer, sequences, one_prompt=True)
         first = {number[sample.text, sample.finish_reason]: sample for sample in reversed(samples)}
         pairs = pairs_of(self.judge.config, [asked], [first[place] for place in range(len(number))])
         unlike = {pair.key: pair for pair in pairs.values()}

@@ -338,6 +338,63 @@ def test_a_causal_model_reads_a_prompt_once_and_an_encoder_every_time(kind, time
     assert read.count(tuple(PROMPT)) == times
 
 
+def seeing_what_follows():
+    """Has a plain linear head, and looks ahead."""
+    from transformers import Gemma3TextConfig, Gemma3TextForSequenceClassification
+
+    config = Gemma3TextConfig(
+        vocab_size=VOCABULARY,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        num_labels=1,
+        head_dim=8,
+        use_bidirectional_attention=True,
+        **ARCHITECTURE,
+    )
+    return Gemma3TextForSequenceClassification(config)
+
+
+def with_long_rope():
+    """Its positions are scaled once a sequence is longer than 16."""
+    from transformers import Phi3Config, Phi3ForSequenceClassification
+
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "long_factor": [4.0] * 4, "short_factor": [1.0] * 4}
+    config = Phi3Config(
+        vocab_size=VOCABULARY,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        num_labels=1,
+        original_max_position_embeddings=16,
+        rope_parameters=rope | {"original_max_position_embeddings": 16},
+        **ARCHITECTURE,
+    )
+    return Phi3ForSequenceClassification(config)
+
+
+@pytest.mark.parametrize("make_model", [seeing_what_follows, with_long_rope])
+def test_a_model_to_which_what_follows_a_prompt_changes_the_prompt_reads_whole_sequences(make_model):
+    torch.manual_seed(0)
+    model = make_model().eval()
+    model.config.reward_mean = -20.0  # a shift makes no difference small
+    whole = [[*PROMPT, *answer] for answer in ([9, 10, EOS], [11], [12, 13] * 8)]
+    found = [reward_model.score_sequences(model, whole, batch_size=1, one_prompt=one) for one in (True, False)]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert not reward_model._goes_on(model)
+
+
+def test_no_sequences_have_no_scores():
+    assert reward_model.score_sequences(make("llama"), [], one_prompt=True) == []
+
+
+def test_scores_behind_one_prompt_are_normalised_and_padding_is_not_read():
+    model = make("gpt2").double()
+    model.config.reward_mean, model.config.reward_std = 3.0, 0.5
+    whole = [[*PROMPT, *answer] for answer in ANSWERS]
+    with torch.inference_mode():
+        found = list(reward_model._scores_after(model, PROMPT, [tuple(answer) for answer in ANSWERS], 64))
+    assert found == pytest.approx(reward_model.score_sequences(model, whole), abs=1e-12)
+
+
 def test_a_sequence_that_begins_another_keeps_a_token_of_its_own():
     model = make("llama").double()
     nested = [[5, 6, 7], [5, 6, 7, 8], [5, 6, 7, 8, 9]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import itertools
@@ -11,7 +12,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from tiny_runs import ROOT
 
 from benchmark.errors import UserError
 from benchmark.runs import Run
-from reference_models import real_text, real_text_preferences
+from reference_models import real_text, real_text_ladder, real_text_preferences
 from reference_models.models import load_policy
 from reference_models.real_text_budget import TINY
 from reference_models.real_text_ladder import climb
-from reference_models.real_text_stages import TEMPLATE, _without_copies, held_out_loss, publish
+from reference_models.real_text_stages import TEMPLATE, _without_copies, choose, held_out_loss, publish
+from reference_models.schedule import Job
 from reference_models.studies.size_real_text import sizes
 from reference_models.studies.world import load_world
 
@@ -184,6 +186,56 @@ def test_sizes_of_a_ladder_that_has_one_size_are_refused(tmp_path: Path) -> None
         (tmp_path / "held-out" / f"{name}.json").write_text(json.dumps({"parameters": 7}))
     with pytest.raises(UserError, match="no two sizes were pretrained for 4 epochs"):
         sizes(world)
+
+
+def candidates(folder: Path, losses: dict[str, float]) -> None:
+    for name, loss in losses.items():
+        (folder / "models" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "models" / name / "training.json").write_text(json.dumps({"name": name}))
+        (folder / "held-out").mkdir(exist_ok=True)
+        (folder / "held-out" / f"{name}.json").write_text(json.dumps({"loss": loss, "epochs": 1}))
+
+
+def test_the_lowest_loss_is_chosen_and_another_choice_later_is_refused(tmp_path: Path) -> None:
+    models, told = tmp_path / "models", tmp_path / "held-out" / "base-chosen.json"
+    candidates(tmp_path, {"pretrain-a-1": 3.0, "pretrain-b-1": 2.9, "pretrain-c-1": 2.8})
+
+    def chosen(*names: str) -> str:
+        choose(models, names, models / "base", told, lambda *_: None)
+        return str(json.loads(told.read_text())["chosen"])
+
+    assert chosen("pretrain-a-1", "pretrain-b-1") == "pretrain-b-1"
+    assert chosen("pretrain-b-1") == "pretrain-b-1"
+    before = told.read_text()
+    with pytest.raises(UserError, match=r"pretrain-c-1 is the best of .*, and another was chosen before"):
+        chosen("pretrain-b-1", "pretrain-c-1")
+    assert told.read_text() == before
+
+
+@pytest.mark.parametrize(("epochs", "waits_for"), [((2,), "base"), ((2, 3), "seed-1/sft")])
+def test_other_seeds_wait_for_the_choice_of_epochs_where_there_is_one(
+    epochs: tuple[int, ...], waits_for: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Job] = []
+
+    def note(jobs: Sequence[Job], *_: object) -> None:
+        planned.extend(jobs)
+        candidates(tmp_path, {"base-chosen": 1.0, "sft-chosen": 1.0})
+
+    monkeypatch.setattr(real_text_ladder, "run_jobs", note)
+    budget = dataclasses.replace(TINY, sft_epochs=epochs)
+    climb(tmp_path, tmp_path, tmp_path, suites=(), seeds=(1, 2), methods=(), budget=budget)
+    (other,) = (job for job in planned if job.name == "seed-2/sft")
+    assert other.needs == (waits_for,)
+    assert {f"sft-{n}" for n in epochs} < {job.name for job in planned}
+
+
+def test_a_candidate_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    given = ["--texts", "a", "--preferences", "b", "--out", "c", "--tiny", "--candidates", "huge-1"]
+    monkeypatch.setattr(sys, "argv", ["ladder", *given])
+    with pytest.raises(SystemExit):
+        real_text_ladder.main()
+    assert "--candidates huge-1: there are a-1, b-1" in capsys.readouterr().err
 
 
 def test_a_copy_of_what_is_held_out_is_left_out_and_a_template_is_not() -> None:

@@ -284,7 +284,7 @@ def _reads_on(model: Any) -> bool:
         alone = list(_scores_alone(model, [(*prompt, *rest) for rest in rests], 1))
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     near = {torch.float64: 1e-9, torch.float32: 1e-2}.get(model.dtype, 0.1)
     # Of the logits, which no shift makes large.

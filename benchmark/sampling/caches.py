@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+RECORDING = 2**33
+"""Bytes that a GPU reads in the time that one layer's step takes to be written out and recorded anew: about 2 ms."""
+
 
 class FixedDecoder:
     """Decodes with a cache that has its full size from the start, so that a step can be recorded and replayed.
@@ -59,6 +62,12 @@ class FixedDecoder:
         if config._attn_implementation != "sdpa" or getattr(config, "alibi", False) or rope in {"dynamic", "longrope"}:
             return False
         return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+    def pays(self, dropped: int, steps: int) -> bool:
+        """Whether so many steps without so many rows save more time than it takes to record a step without them."""
+        layer = self.cache.layers[0]
+        row = (layer.keys.nbytes + layer.values.nbytes) // len(layer.keys)
+        return bool(row * dropped * steps > RECORDING)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some of the rows."""

@@ -254,7 +254,7 @@ def sample(
             if not alive or step == budget - 1:
                 break
             # Dropping rows copies the cache, so wait until a quarter of the batch is dead weight.
-            if alive <= 0.75 * len(active):
+            if alive <= 0.75 * len(active) and (not fixed or fixed.pays(len(active) - alive, budget - step - 1)):
                 active, keep = active[going], going.nonzero()[:, 0].to(device)
                 going = going[going]
                 (fixed or roomy or _Plain(cache)).keep(keep)

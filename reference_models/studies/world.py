@@ -135,4 +135,4 @@ def load_world(name: Name, ladders: Path, suite: str | None = None, judge: str |
         return World(name, ladders, suite or SUITES[name], JudgeOptions(judge=judge))
     options = JudgeOptions(judge=judge or REAL_TEXT_JUDGE, model=str(ladders / "models" / "judge"), batch_size=256)
     # As many rows as a GPU that several processes share has room for.
-    return World(name, ladders, suite or SUITES[name], options, {"dtype": "float32", "batch_size": 1536})
+    return World(name, ladders, suite or SUITES[name], options, {"dtype": "float32", "batch_size": 384})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmark.sampling import kv_cache
+from benchmark.sampling import caches, kv_cache
 from benchmark.sampling.caches import FixedDecoder, RoomyCache, SharedCache
 from benchmark.sampling.kv_cache import draw, expands, sample
 
@@ -187,14 +187,36 @@ def test_no_token_outside_the_nucleus_or_of_no_probability_is_drawn(uniform):
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_cache_of_fixed_size_draws_the_same_while_rows_drop_out(request, monkeypatch, name):
     model = request.getfixturevalue(name)
-    steps = []
+    rows = []
     step = FixedDecoder.step
-    monkeypatch.setattr(FixedDecoder, "step", lambda self, *args: steps.append(1) or step(self, *args))
+    monkeypatch.setattr(FixedDecoder, "step", lambda self, *args: rows.append(len(args[0])) or step(self, *args))
+    monkeypatch.setattr(caches, "RECORDING", 0)
     # A third of the vocabulary ends a row, so that rows are dropped from the batch on the way.
     plain, fixed = (batched(model, eos_token_ids=range(1, 8), graph=graph) for graph in (False, True))
     assert plain == fixed
     assert len({len(continuation.tokens) for continuation in fixed}) > 2
-    assert steps, "it was not used"
+    assert rows[0] > rows[-1] > 0
+
+
+def test_rows_stay_where_recording_a_step_without_them_would_take_longer(llama, monkeypatch):
+    rows = []
+    step = FixedDecoder.step
+    monkeypatch.setattr(FixedDecoder, "step", lambda self, *args: rows.append(len(args[0])) or step(self, *args))
+    plain, fixed = (batched(llama, eos_token_ids=range(1, 8), graph=graph) for graph in (False, True))
+    assert plain == fixed
+    assert len({len(continuation.tokens) for continuation in fixed}) > 2
+    assert set(rows) == {len(ROWS)}, "their cache is small"
+
+
+@pytest.mark.parametrize(("dropped", "steps", "pays"), [(3, 5, False), (3, 6, True), (4, 5, True), (2, 6, False)])
+def test_dropping_rows_pays_by_the_bytes_that_are_not_read_any_more(llama, monkeypatch, dropped, steps, pays):
+    ids = torch.tensor([[5, 6]] * 8)
+    cache = llama(input_ids=ids, use_cache=True).past_key_values
+    decoder = FixedDecoder(llama, cache, torch.ones_like(ids), room=3)
+    keys = cache.layers[0].keys
+    assert keys.shape[2] == 5
+    monkeypatch.setattr(caches, "RECORDING", 15 * 2 * keys[0].nbytes)
+    assert decoder.pays(dropped, steps) is pays
 
 
 def test_a_model_whose_positions_look_at_the_data_is_not_recorded(llama, monkeypatch):

@@ -29,7 +29,7 @@ from benchmark.sampling.sampler import Request
 from benchmark.suites import Suite, load_prompts, load_suite
 from reference_models.gpu import a_share_of_the_gpu
 from reference_models.schedule import Job, Report, run_jobs
-from reference_models.studies.bound import judge_of
+from reference_models.studies.bound import is_known, judge_of
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, Setting
 from reference_models.studies.world import World
 
@@ -95,12 +95,13 @@ def report(setting: Setting) -> Path:
 
 
 def made_of(world: World, seed: int) -> dict[str, str]:
-    """Identify what a seed's pools are made of; a model whose folder is not there is left out."""
+    """Identify what a seed's pools are made of; of what is not there, as much as is known."""
     suite = load_suite(world.suite)
     models = {"policy": world.model(seed, "sft"), "reward model": world.model(seed, "reward-model")}
     weights = {name: weights_sha256(folder) for name, folder in models.items() if folder.is_dir()}
     judge = judge_of(world)
-    return {"suite": suite.id, "judge": f"{judge.judge} {judge.sha256}" if judge else "nobody", **weights}
+    named = f"{judge.judge} {judge.sha256 if is_known(judge) else ''}" if judge else "nobody"
+    return {"suite": suite.id, "judge": named, **weights}
 
 
 def refuse_others_pools(setting: Setting, seed: int) -> None:
@@ -116,9 +117,10 @@ def refuse_others_pools(setting: Setting, seed: int) -> None:
     path = pool_path(setting, seed, "any").with_name("made.json")
     recorded = json.loads(path.read_text(encoding="utf-8")).get("made_of", {}) if path.exists() else {}
     for what, here in made_of(setting.world, seed).items():
-        if recorded.get(what, here) != here:
+        if not recorded.get(what, here).startswith(here):
             raise UserError(
-                f"its pools are of another {what}: {recorded[what]}, where {here} is asked for; give another --out",
+                f"its pools are of another {what}: {recorded[what]}, where {here.strip()} is asked for; "
+                "give another --out",
                 where=path,
             )
 

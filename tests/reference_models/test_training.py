@@ -15,6 +15,7 @@ import torch
 from tiny_runs import METHODS, steps_of, weights
 
 from benchmark.errors import UserError
+from reference_models.core import Batch
 from reference_models.sft import SFTArguments
 from reference_models.training import DivergedError, Training
 
@@ -132,6 +133,26 @@ def test_the_size_of_a_microbatch_changes_no_loss_and_no_weight(trainers, method
             torch.testing.assert_close(value, weights(whole)[name], rtol=0, atol=1e-5)
         for row, other in zip(metrics_of(split), metrics_of(whole), strict=True):
             assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_minibatch_is_cut_into_microbatches_in_order_of_length(trainers, method, monkeypatch):
+    seen, descend = [], Training.descend
+
+    def spy(run, items, loss, count):
+        seen.append([longest(item) for item in items])
+        return descend(run, items, loss, count)
+
+    def longest(item):
+        """Tokens of its longest prompt, which PPO and RLOO sort by, or of its longest sequence."""
+        batch = next(part for part in (item, *item) if isinstance(part, Batch))
+        drawn = batch.mask.shape[1] if method in ("ppo", "rloo") else 0
+        return int(batch.attention[:, : batch.attention.shape[1] - drawn].sum(dim=-1).max())
+
+    monkeypatch.setattr(Training, "descend", spy)
+    trainers.train(method, "out", microbatch_size=1)
+    assert all(lengths == sorted(lengths) for lengths in seen)
+    assert any(lengths[0] < lengths[-1] for lengths in seen)
 
 
 def test_the_mean_of_means_would_be_another_number(trainers, llama, data):

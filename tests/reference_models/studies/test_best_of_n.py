@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,3 +95,24 @@ def test_pools_of_another_suite_judge_or_model_are_refused(other, tmp_path):
     path.write_text(json.dumps({"made_of": {**made, other: "another"}}), encoding="utf-8")
     with pytest.raises(UserError, match=f"pools are of another {other}: another"):
         refuse_others_pools(setting, 1)
+
+
+def test_of_a_judge_whose_weights_are_gone_the_name_is_compared(tmp_path):
+    def setting(judge):
+        return Setting(load_world("real-text", tmp_path, judge=judge), (1,), tmp_path / "out", tmp_path / "results")
+
+    judge = tmp_path / "models" / "judge"
+    judge.mkdir(parents=True)
+    (judge / "config.json").write_text("{}", encoding="utf-8")
+    (judge / "model.safetensors").write_bytes(b"weights")
+    own = setting("reward-model")
+    path = pool_path(own, 1, "any").with_name("made.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"made_of": made_of(own.world, 1)}), encoding="utf-8")
+    (judge / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(UserError, match="pools are of another judge"):
+        refuse_others_pools(own, 1)
+    shutil.rmtree(judge)
+    refuse_others_pools(own, 1)
+    with pytest.raises(UserError, match="pools are of another judge"):
+        refuse_others_pools(setting("real-text-judge"), 1)

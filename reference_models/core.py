@@ -2,7 +2,8 @@
 
 One layout serves all: prompts padded on the left, completions on the right, so that column ``-C`` is the first
 completion token of every row and logits are needed for ``C + 1`` columns alone. Tensors over completion tokens have
-shape [batch, C]; a mask is 1 on real tokens, the end-of-sequence token among them, and 0 on padding.
+shape [batch, C]; a mask is 1 on real tokens, the end-of-sequence token among them, and 0 on padding. A loss
+that asks for no more than a sum over completion tokens may read rows that all end together, which are padded less.
 
 Functions that average over a batch take ``total``, which adds up a tensor over all processes: the mean of a batch must
 not depend on how it is split.
@@ -30,7 +31,8 @@ class Batch(NamedTuple):
     """Prompts with completions."""
 
     ids: Tensor
-    """int64 [batch, P + C]: prompts padded on the left to P tokens, completions padded on the right to C."""
+    """int64 [batch, P + C]: prompts padded on the left to P tokens, completions padded on the right to C; or rows that
+    end together, C of the longest completion and P + C of the longest row."""
     attention: Tensor
     """int64 [batch, P + C]; 0 on padding."""
     mask: Tensor
@@ -60,7 +62,13 @@ class Batch(NamedTuple):
         return Batch(self.ids[:, first:], self.attention[:, first:], self.mask)
 
 
-def collate(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_token_id: int) -> Batch:
+def collate(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    pad_token_id: int,
+    *,
+    end_together: bool = False,
+) -> Batch:
     """Put prompts and completions into one batch.
 
     Parameters
@@ -69,6 +77,9 @@ def collate(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int
         Token ids; a completion ends with the end-of-sequence token if that was, or is to be, its end.
     pad_token_id
         Fills the gaps; masked in attention and loss alike, so its value never matters.
+    end_together
+        Pad rows on the left alone, so that there are as many columns as the longest row has tokens, and not as the
+        longest prompt and the longest completion have together.
 
     Raises
     ------
@@ -79,13 +90,18 @@ def collate(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int
         raise ValueError("need as many prompts as completions, and at least one")
     if not all(prompts):
         raise ValueError("a prompt is empty")
+    rows = list(zip(prompts, completions, strict=True))
     left, right = max(map(len, prompts)), max(1, *map(len, completions))
-    ids = torch.full((len(prompts), left + right), pad_token_id, dtype=torch.long)
-    attention = torch.zeros_like(ids)
-    for row, (p, c) in enumerate(zip(prompts, completions, strict=True)):
-        ids[row, left - len(p) : left + len(c)] = torch.tensor([*p, *c], dtype=torch.long)
-        attention[row, left - len(p) : left + len(c)] = 1
-    return Batch(ids, attention, attention[:, left:].float())
+    if end_together:
+        left = max(len(p) + max(len(c), 1) for p, c in rows) - right
+    ids = torch.full((len(rows), left + right), pad_token_id, dtype=torch.long)
+    attention, mask = torch.zeros_like(ids), torch.zeros(ids.shape)
+    for row, (p, c) in enumerate(rows):
+        end = left + (right if end_together else len(c))
+        ids[row, end - len(p) - len(c) : end] = torch.tensor([*p, *c], dtype=torch.long)
+        attention[row, end - len(p) - len(c) : end] = 1
+        mask[row, end - len(c) : end] = 1
+    return Batch(ids, attention, mask[:, left:])
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:

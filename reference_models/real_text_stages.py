@@ -252,7 +252,8 @@ def held_out_loss(folder: Path, pairs: Path) -> dict[str, float]:
     with torch.no_grad():
         for start in range(0, len(rows), 32):
             part = rows[start : start + 32]
-            batch = collate([p for p, _ in part], [c for _, c in part], tokenizer.pad_token_id).to(device)
+            prompts, completions = [p for p, _ in part], [c for _, c in part]
+            batch = collate(prompts, completions, tokenizer.pad_token_id, end_together=True).to(device)
             nats += (-completion_log_probs(model, batch).double().sum(dim=-1)).tolist()
     lengths = [len(completion) for _, completion in rows]
     loss = sum(nats) / sum(lengths)

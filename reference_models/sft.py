@@ -62,7 +62,10 @@ def train(args: SFTArguments, *, view: bool = False, progress: Progress = silent
             rows = [pairs[number] for number in batches[step]]
             mine = run.by_length(run.share(rows), lambda row: len(row[0]) + len(row[1]))
             parts = [mine[part] for part in run.micro(len(mine))]
-            micro = [collate([p for p, _ in part], [c for _, c in part], tokenizer.pad_token_id) for part in parts]
+            micro = [
+                collate([p for p, _ in part], [c for _, c in part], tokenizer.pad_token_id, end_together=run.is_cut)
+                for part in parts
+            ]
             # Every process knows the whole batch, and so how many tokens it has.
             tokens = sum(len(completion) for _, completion in rows)
             run.log(step, run.descend(micro, partial(nll, model), count=tokens))

@@ -199,12 +199,17 @@ class Training:
         size = len(items) // self.processes
         return items[self.rank * size : (self.rank + 1) * size]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether batches are cut into microbatches."""
+        return self.args.microbatch_size > 0
+
     def by_length(self, items: Sequence[Item], length: Callable[[Item], int]) -> Sequence[Item]:
         """Put examples that are cut into microbatches in order of length: neighbours then need little padding.
 
         A sum over examples knows no order. Those that are read all at once stay as they are.
         """
-        return sorted(items, key=length) if self.args.microbatch_size else items
+        return sorted(items, key=length) if self.is_cut else items
 
     def micro(self, n: int) -> list[slice]:
         """Cut this process's n examples into microbatches."""

@@ -1,4 +1,4 @@
-"""What is gained by not reading padding in PPO's passes, and by reading a prompt once for all of its outputs.
+"""What is gained by not reading padding in fine-tuning and PPO, and by reading a prompt once for all of its outputs.
 
     PYTHONPATH=. OMP_NUM_THREADS=1 python tests/benchmarks/unread_tokens.py > tests/benchmarks/unread_tokens.md
 
@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from unittest.mock import patch
@@ -20,8 +21,8 @@ import torch
 from tabulate import tabulate
 
 from benchmark import reward_model
-from reference_models import ppo
-from reference_models.core import Batch
+from reference_models import ppo, sft
+from reference_models.core import Batch, collate
 from reference_models.tiny import make_checkpoint
 from reference_models.training import Training
 
@@ -38,6 +39,9 @@ ARCHITECTURE = {
 EPISODES, UPDATES, ROUNDS = 32, 2, 2
 OUTPUTS, OUTPUT = 64, 24
 EXPLANATION = """
+SFT: the rows of a batch are put in order of length before they are cut into microbatches, and those of a microbatch end
+together, so that it is as long as its longest row. Turned off: the order stays, and prompts end together, so that a
+microbatch is as long as its longest prompt and its longest completion.
 PPO: the episodes of a minibatch are put in order of length before they are cut into microbatches, and a microbatch is
 as long as its own longest prompt. Turned off: as they come, as long as the update's longest. A sum over tokens knows no
 order, so that only rounding differs. The time is that of scoring and training; rollouts are drawn alike.
@@ -50,14 +54,40 @@ def write_models(root: Path) -> list[int]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     # About those of posts and instructions: median 100, one in ten above 360.
-    lengths = [min(800, max(20, round(random.lognormvariate(4.6, 1.0)))) for _ in range(4 * EPISODES)]
+    lengths = [drawn_length(4.6, 20) for _ in range(4 * EPISODES)]
     rows = [{"prompt": " ".join(random.choices(WORDS, k=n))} for n in lengths]
     (root / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pairs = [row | {"completion": " ".join(random.choices(WORDS, k=drawn_length(3.0, 2)))} for row in rows]
+    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
     make_checkpoint(root / "policy", WORDS, seed=1, architecture=ARCHITECTURE)
     model = AutoModelForSequenceClassification.from_pretrained(root / "policy", num_labels=1)
     model.save_pretrained(root / "judge")
     AutoTokenizer.from_pretrained(root / "policy").save_pretrained(root / "judge")
     return lengths
+
+
+def drawn_length(mean: float, least: int) -> int:
+    """Draw a length whose logarithm has a mean, and standard deviation 1."""
+    return min(800, max(least, round(random.lognormvariate(mean, 1.0))))
+
+
+def steps(root: Path, name: str, microbatch_size: int, *, padded: bool) -> list[float]:
+    """Fine-tune, and tell what each step but the first took."""
+    times = []
+    args = sft.SFTArguments(
+        model=str(root / "policy"),
+        data=str(root / "pairs.jsonl"),
+        output=str(root / name),
+        steps=UPDATES + 1,
+        batch_size=EPISODES,
+        microbatch_size=microbatch_size,
+        learning_rate=1e-5,
+    )
+    with ExitStack() as stack:
+        if padded:
+            stack.enter_context(patch.object(sft, "collate", lambda *rows, **_: collate(*rows)))
+        sft.train(args, progress=lambda *_: times.append(perf_counter()))
+    return [after - before for before, after in pairwise(times)]
 
 
 def updates(root: Path, name: str, microbatch_size: int, *, padded: bool) -> list[float]:
@@ -104,6 +134,13 @@ def main() -> None:
         root = Path(folder)
         lengths = write_models(root)
         for size in (4, 8):
+            taken_by: dict[bool, list[float]] = {True: [], False: []}
+            for number in range(ROUNDS):
+                for padded, own in taken_by.items():
+                    own += steps(root, f"sft-{size}-{number}-{padded}", size, padded=padded)
+            off, on = (statistics.median(own) for own in taken_by.values())
+            rows.append([f"SFT: a step of {EPISODES} rows, microbatches of {size}", off, on, off / on])
+        for size in (4, 8):
             seconds: dict[bool, list[float]] = {True: [], False: []}
             for number in range(ROUNDS):
                 for padded, own in seconds.items():
@@ -121,7 +158,7 @@ def main() -> None:
     print("# Tokens that are not read\n")
     print((__doc__ or "").split("\n\n")[1])
     print(f"\nOne CPU thread, Llamas of 2 layers and width 64, torch {torch.__version__.partition('+')[0]}; both sides")
-    print(f"in turn, medians of {ROUNDS * UPDATES} updates or the better of {ROUNDS} calls. The prompts of PPO have")
+    print(f"in turn, medians of {ROUNDS * UPDATES}, or the better of {ROUNDS} calls. The prompts of SFT and PPO have")
     print(f"{min(lengths)} to {max(lengths)} tokens, {statistics.mean(lengths):.0f} on average.\n")
     header = ["what", "turned off (s)", "as it is (s)", "ratio"]
     print(tabulate(rows, headers=header, tablefmt="pipe", floatfmt=("", ".2f", ".2f", ".2f")))

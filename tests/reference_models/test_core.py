@@ -36,6 +36,21 @@ def test_a_batch_holds_every_token_once_and_marks_completions_alone(rows, pad):
         assert drawn[: len(completion)].tolist() == completion
 
 
+@given(pairs, st.integers(0, 20))
+def test_rows_that_end_together_are_no_longer_than_the_longest(rows, pad):
+    batch = collate([p for p, _ in rows], [c for _, c in rows], pad_token_id=pad, end_together=True)
+    width, drawn = max(len(p) + max(1, len(c)) for p, c in rows), max(1, *(len(c) for _, c in rows))
+    assert batch.ids.shape == batch.attention.shape == (len(rows), width)
+    assert batch.mask.shape == batch.completions.shape == (len(rows), drawn)
+    for number, (prompt, completion) in enumerate(rows):
+        own = [*prompt, *completion]
+        assert batch.ids[number].tolist() == [pad] * (width - len(own)) + own
+        assert batch.attention[number].tolist() == [0] * (width - len(own)) + [1] * len(own)
+        assert batch.positions[number, width - len(own) :].tolist() == list(range(len(own)))
+        assert batch.mask[number].tolist() == [0] * (drawn - len(completion)) + [1] * len(completion)
+        assert batch.completions[number, drawn - len(completion) :].tolist() == completion
+
+
 def test_what_cannot_be_learned_from_is_refused():
     with pytest.raises(ValueError, match="a prompt is empty"):
         collate([[]], [[1]], 0)

@@ -131,6 +131,17 @@ def test_padding_on_the_left_changes_no_log_probability(request, fixture):
             torch.testing.assert_close(together[row, : len(completion)], alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("fixture", ["llama", "gpt2"])
+def test_rows_that_end_together_have_the_log_probabilities_they_have_alone(request, fixture):
+    model = load_policy(str(request.getfixturevalue(fixture)))
+    with torch.no_grad():
+        together = completion_log_probs(model, collate(PROMPTS, COMPLETIONS, 0, end_together=True))
+        for row, (prompt, completion) in enumerate(zip(PROMPTS, COMPLETIONS, strict=True)):
+            alone = completion_log_probs(model, collate([prompt], [completion], 0))[0]
+            torch.testing.assert_close(together[row, -len(completion) :], alone, rtol=0, atol=1e-5)
+            assert not together[row, : -len(completion)].any()
+
+
 def test_logits_are_computed_for_no_column_but_those_that_are_scored(llama):
     model, shapes = load_policy(str(llama)), []
     model.lm_head.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape[1]))

@@ -1,9 +1,9 @@
 """Pure pieces that every trainer is made of: tokens and masks, log-probabilities, KL, advantages, losses.
 
-One layout serves all: prompts padded on the left, completions on the right, so that column ``-C`` is the first
-completion token of every row and logits are needed for ``C + 1`` columns alone. Tensors over completion tokens have
-shape [batch, C]; a mask is 1 on real tokens, the end-of-sequence token among them, and 0 on padding. A loss
-that asks for no more than a sum over completion tokens may read rows that all end together, which are padded less.
+Prompts are padded on the left, completions on the right, so that column ``-C`` is the first completion token of every
+row and logits are needed for ``C + 1`` columns alone. Tensors over completion tokens have shape [batch, C]; a mask is 1
+on real tokens, the end-of-sequence token among them, and 0 on padding. A loss that asks for no more than a sum over
+completion tokens may read rows that all end together, and are padded less: the mask is 0 before a shorter completion.
 
 Functions that average over a batch take ``total``, which adds up a tensor over all processes: the mean of a batch must
 not depend on how it is split.
@@ -91,17 +91,16 @@ def collate(
     if not all(prompts):
         raise ValueError("a prompt is empty")
     rows = list(zip(prompts, completions, strict=True))
-    left, right = max(map(len, prompts)), max(1, *map(len, completions))
-    if end_together:
-        left = max(len(p) + max(len(c), 1) for p, c in rows) - right
-    ids = torch.full((len(rows), left + right), pad_token_id, dtype=torch.long)
+    before, drawn = max(map(len, prompts)), max(1, *map(len, completions))
+    width = max(len(p) + max(1, len(c)) for p, c in rows) if end_together else before + drawn
+    ids = torch.full((len(rows), width), pad_token_id, dtype=torch.long)
     attention, mask = torch.zeros_like(ids), torch.zeros(ids.shape)
     for row, (p, c) in enumerate(rows):
-        end = left + (right if end_together else len(c))
+        end = width if end_together else before + len(c)
         ids[row, end - len(p) - len(c) : end] = torch.tensor([*p, *c], dtype=torch.long)
         attention[row, end - len(p) - len(c) : end] = 1
         mask[row, end - len(c) : end] = 1
-    return Batch(ids, attention, mask[:, left:])
+    return Batch(ids, attention, mask[:, -drawn:])
 
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:

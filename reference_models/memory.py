@@ -43,7 +43,7 @@ class Lengths:
 
     @property
     def whole(self) -> int:
-        """The longest sequence."""
+        """The longest sequence, at most: the longest prompt and the longest completion may be of two examples."""
         return self.prompt + self.completion
 
 

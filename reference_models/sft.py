@@ -18,9 +18,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from reference_models.arguments import TrainingArguments, run_as_module
-from reference_models.core import Batch, collate, token_log_probs
+from reference_models.core import Batch, collate
 from reference_models.data import Epochs, encode, read_pairs
-from reference_models.models import compiled_like, completion_logits, load_policy, load_tokenizer, make_trainable
+from reference_models.models import completion_log_probs, load_policy, load_tokenizer, make_trainable
 from reference_models.training import Progress, Training, silent
 
 SHOWN = ("loss", "grad_norm", "learning_rate")
@@ -74,9 +74,7 @@ def train(args: SFTArguments, *, view: bool = False, progress: Progress = silent
 
 def nll(model: nn.Module, batch: Batch) -> Tensor:
     """Negative log-likelihood of a batch's completions, summed over their tokens, in nats."""
-    batch = batch.to(next(model.parameters()).device)
-    logits, _ = completion_logits(model, batch)
-    return -(compiled_like(model, token_log_probs)(logits, batch.completions) * batch.mask).sum()
+    return -completion_log_probs(model, batch.to(next(model.parameters()).device)).sum()
 
 
 if __name__ == "__main__":

@@ -201,13 +201,16 @@ class Training:
 
     @property
     def is_cut(self) -> bool:
-        """Whether batches are cut into microbatches."""
+        """Whether examples are read in microbatches, and then with as little padding as can be.
+
+        Those that are read all at once are read as they always were, so that they still make the same bytes.
+        """
         return self.args.microbatch_size > 0
 
     def by_length(self, items: Sequence[Item], length: Callable[[Item], int]) -> Sequence[Item]:
         """Put examples that are cut into microbatches in order of length: neighbours then need little padding.
 
-        A sum over examples knows no order. Those that are read all at once stay as they are.
+        A sum over examples knows no order.
         """
         return sorted(items, key=length) if self.is_cut else items
 

@@ -14,7 +14,11 @@ from typing import Any
 import torch
 
 RECORDING = 2**33
-"""Bytes that a GPU reads in the time that one layer's step takes to be written out and recorded anew: about 2 ms."""
+"""Bytes a layer that decoding reads in the time that it takes to run one step as written and record the next.
+
+That is about 2 ms, for the launches of two steps, at an H200's 4.3 TB/s. Whether rows are dropped may depend on no
+clock, because rounding depends on the rows.
+"""
 
 
 class FixedDecoder:
@@ -34,10 +38,13 @@ class FixedDecoder:
         [rows, prompt]: 0 on padding.
     room
         Tokens to be decoded at most.
+    heads
+        Of queries; where there are fewer of keys and values, a step copies these for every query head.
     """
 
-    def __init__(self, forward: Callable[..., Any], cache: Any, mask: torch.Tensor, room: int) -> None:
+    def __init__(self, forward: Callable[..., Any], cache: Any, mask: torch.Tensor, room: int, heads: int) -> None:
         self.forward, self.cache = forward, cache
+        self.group = heads // cache.layers[0].keys.shape[1]
         self.column = torch.tensor([mask.shape[1]], device=mask.device)
         # Four dimensions, which transformers takes as they are; two it would look into, and wait for the GPU.
         self.mask = torch.nn.functional.pad(mask.bool(), (0, room))[:, None, None]
@@ -63,11 +70,14 @@ class FixedDecoder:
             return False
         return all(type(layer) is DynamicLayer for layer in cache.layers)
 
-    def pays(self, dropped: int, steps: int) -> bool:
-        """Whether so many steps without so many rows save more time than it takes to record a step without them."""
-        layer = self.cache.layers[0]
-        row = (layer.keys.nbytes + layer.values.nbytes) // len(layer.keys)
-        return bool(row * dropped * steps > RECORDING)
+    def pays(self, dropped: int, steps: int, vocabulary: int) -> bool:
+        """Whether so many steps without so many rows save more, by an estimate, than it takes to record one anew."""
+        layers = self.cache.layers
+        row = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers) // len(self.mask)
+        if self.group > 1:
+            row *= 1 + 2 * self.group  # read, and each copy written and read again
+        row += 6 * 8 * vocabulary  # logits are drawn from in float64, of which some six copies are made
+        return bool(row * dropped * steps > RECORDING * len(layers))
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some of the rows."""

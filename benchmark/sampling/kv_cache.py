@@ -212,7 +212,8 @@ def sample(
     scope: AbstractContextManager[None] = nullcontext()
     if graph and states_positions and FixedDecoder.fits(model, cache):
         cache.batch_select_indices(index)
-        fixed = FixedDecoder(forward, cache, mask[index], budget - 1)
+        heads = model.config.get_text_config().num_attention_heads
+        fixed = FixedDecoder(forward, cache, mask[index], budget - 1, heads)
     elif shared and states_positions and SharedCache.fits(model, cache):
         roomy = SharedCache(cache, mask, index, budget - 1)
         scope = attending(model, SharedCache.name)
@@ -254,7 +255,8 @@ def sample(
             if not alive or step == budget - 1:
                 break
             # Dropping rows copies the cache, so wait until a quarter of the batch is dead weight.
-            if alive <= 0.75 * len(active) and (not fixed or fixed.pays(len(active) - alive, budget - step - 1)):
+            dead = len(active) - alive
+            if dead >= 0.25 * len(active) and (not fixed or fixed.pays(dead, budget - step - 1, logits.shape[-1])):
                 active, keep = active[going], going.nonzero()[:, 0].to(device)
                 going = going[going]
                 (fixed or roomy or _Plain(cache)).keep(keep)

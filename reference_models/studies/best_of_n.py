@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from benchmark.errors import UserError
-from benchmark.judging.config import find_judge
+from benchmark.judging.config import RewardModelConfig, find_judge
 from benchmark.judging.judge import Judge, pairs_of
 from benchmark.judging.runs import load as load_judge
 from benchmark.provenance import environment
@@ -29,7 +29,7 @@ from benchmark.sampling.sampler import Request
 from benchmark.suites import Suite, load_prompts, load_suite
 from reference_models.gpu import a_share_of_the_gpu
 from reference_models.schedule import Job, Report, run_jobs
-from reference_models.studies.bound import is_known, judge_of
+from reference_models.studies.bound import judge_of
 from reference_models.studies.setting import QUICK_OUTPUTS, QUICK_PROMPTS, Setting
 from reference_models.studies.world import World
 
@@ -99,9 +99,16 @@ def made_of(world: World, seed: int) -> dict[str, str]:
     suite = load_suite(world.suite)
     models = {"policy": world.model(seed, "sft"), "reward model": world.model(seed, "reward-model")}
     weights = {name: weights_sha256(folder) for name, folder in models.items() if folder.is_dir()}
-    judge = judge_of(world)
-    named = f"{judge.judge} {judge.sha256 if is_known(judge) else ''}" if judge else "nobody"
-    return {"suite": suite.id, "judge": named, **weights}
+    return {"suite": suite.id, "judge": _judge(world), **weights}
+
+
+def _judge(world: World) -> str:
+    """Tell a judge's name and hash; its name alone where it is known by weights whose folder is gone."""
+    if (judge := judge_of(world)) is None:
+        return "nobody"
+    place = world.judge.model
+    gone = isinstance(judge, RewardModelConfig) and not judge.is_pinned and place and not Path(place).is_dir()
+    return judge.judge if gone else f"{judge.judge} {judge.sha256}"
 
 
 def refuse_others_pools(setting: Setting, seed: int) -> None:
@@ -117,10 +124,10 @@ def refuse_others_pools(setting: Setting, seed: int) -> None:
     path = pool_path(setting, seed, "any").with_name("made.json")
     recorded = json.loads(path.read_text(encoding="utf-8")).get("made_of", {}) if path.exists() else {}
     for what, here in made_of(setting.world, seed).items():
-        if not recorded.get(what, here).startswith(here):
+        there = recorded.get(what, here)
+        if there != here and not (what == "judge" and there.partition(" ")[0] == here):
             raise UserError(
-                f"its pools are of another {what}: {recorded[what]}, where {here.strip()} is asked for; "
-                "give another --out",
+                f"its pools are of another {what}: {there}, where {here} is asked for; give another --out",
                 where=path,
             )
 

@@ -31,11 +31,6 @@ def judge_of(world: World) -> JudgeConfig | None:
     return config
 
 
-def is_known(judge: JudgeConfig) -> bool:
-    """Whether more than a judge's name is known: of a reward model whose folder is gone, nothing is."""
-    return not isinstance(judge, RewardModelConfig) or judge.weights_sha256 is not None
-
-
 def refuse_others_run(run: Run, world: World, policy: Path | None) -> None:
     """Refuse a run of another suite, of another policy, or that the study's judge has not judged.
 
@@ -65,5 +60,7 @@ def refuse_others_run(run: Run, world: World, policy: Path | None) -> None:
     if kept is None:
         judges = ", ".join(run.judges()) or "nobody"
         raise UserError(f"judged by {judges}, not by {config.judge}; {MEND}", where=run.folder)
-    if is_known(config) and kept.sha256 != config.sha256:
+    # A reward model whose folder is gone is known by its name alone.
+    known = not isinstance(config, RewardModelConfig) or config.weights_sha256 is not None
+    if known and kept.sha256 != config.sha256:
         raise UserError(f"judged by another version of {config.judge}; {MEND}", where=run.folder)

@@ -40,8 +40,8 @@ EPISODES, UPDATES, ROUNDS = 32, 2, 2
 OUTPUTS, OUTPUT = 64, 24
 EXPLANATION = """
 SFT: the rows of a batch are put in order of length before they are cut into microbatches, and those of a microbatch end
-together, so that it is as long as its longest row. Turned off: the order stays, and prompts end together, so that a
-microbatch is as long as its longest prompt and its longest completion.
+together, so that it is as long as its longest row. Turned off: still in order of length, but prompts end together, so
+that a microbatch is as long as its longest prompt plus its longest completion.
 PPO: the episodes of a minibatch are put in order of length before they are cut into microbatches, and a microbatch is
 as long as its own longest prompt. Turned off: as they come, as long as the update's longest. A sum over tokens knows no
 order, so that only rounding differs. The time is that of scoring and training; rollouts are drawn alike.
@@ -158,7 +158,7 @@ def main() -> None:
     print("# Tokens that are not read\n")
     print((__doc__ or "").split("\n\n")[1])
     print(f"\nOne CPU thread, Llamas of 2 layers and width 64, torch {torch.__version__.partition('+')[0]}; both sides")
-    print(f"in turn, medians of {ROUNDS * UPDATES}, or the better of {ROUNDS} calls. The prompts of SFT and PPO have")
+    print(f"in turn, medians of {ROUNDS * UPDATES} steps, or the better of {ROUNDS} calls. Prompts of SFT and PPO have")
     print(f"{min(lengths)} to {max(lengths)} tokens, {statistics.mean(lengths):.0f} on average.\n")
     header = ["what", "turned off (s)", "as it is (s)", "ratio"]
     print(tabulate(rows, headers=header, tablefmt="pipe", floatfmt=("", ".2f", ".2f", ".2f")))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_runs import ANSWERS, weights
 
+from reference_models import sft
 from reference_models.core import collate
 from reference_models.data import Epochs, encode, read_pairs
 from reference_models.models import load_policy, load_tokenizer
@@ -58,6 +59,30 @@ def test_the_gradient_comes_from_completion_tokens_and_the_end_and_from_nothing_
     # Columns are the last prompt token and the completion; each predicts the next one.
     learned = kept[0].grad.abs().sum(dim=-1) > 0
     assert learned.tolist() == [[True, True, False, False, False], [True, True, True, True, False]]
+
+
+@pytest.mark.parametrize("microbatch_size", [0, 2])
+def test_a_microbatch_is_as_long_as_its_longest_row_and_a_whole_batch_as_its_longest_halves(
+    trainers, data, monkeypatch, microbatch_size
+):
+    tokenizer, seen = load_tokenizer(str(trainers.llama)), []
+
+    def spy(model, batch):
+        seen.append(batch)
+        return nll(model, batch)
+
+    monkeypatch.setattr(sft, "nll", spy)
+    trainers.train("sft", "out", steps=3, microbatch_size=microbatch_size)
+    pairs = [encode(tokenizer, *pair) for pair in read_pairs(data / "pairs.jsonl")]
+    lengths = {tuple(p + c): (len(p), len(c)) for p, c in pairs}
+    shorter = 0
+    for batch in seen:
+        rows = [lengths[tuple(ids[read == 1].tolist())] for ids, read in zip(batch.ids, batch.attention, strict=True)]
+        longest, halves = max(map(sum, rows)), max(p for p, _ in rows) + max(c for _, c in rows)
+        assert batch.ids.shape[1] == (longest if microbatch_size else halves)
+        assert batch.mask.sum(dim=-1).tolist() == [c for _, c in rows]
+        shorter += longest < halves
+    assert shorter, "the two layouts can be told apart"
 
 
 def test_every_step_is_one_of_plain_adamw_on_the_documented_schedule(trainers, llama, data):

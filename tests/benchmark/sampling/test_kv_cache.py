@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from transformers import DynamicCache
 
 from benchmark.sampling import caches, kv_cache
 from benchmark.sampling.caches import FixedDecoder, RoomyCache, SharedCache
@@ -208,15 +209,32 @@ def test_rows_stay_where_recording_a_step_without_them_would_take_longer(llama, 
     assert set(rows) == {len(ROWS)}, "their cache is small"
 
 
+def test_it_is_asked_whether_the_ended_rows_are_worth_dropping_for_the_steps_that_are_left(llama, monkeypatch):
+    asked, steps = [], []
+    monkeypatch.setattr(FixedDecoder, "pays", lambda _, *args: asked.append((len(steps), *args)))
+    step = FixedDecoder.step
+    monkeypatch.setattr(FixedDecoder, "step", lambda self, *args: steps.append(1) or step(self, *args))
+    drawn = batched(llama, eos_token_ids=range(1, 8), graph=True)
+    budget, lengths = noise().shape[1], [len(continuation.tokens) for continuation in drawn]
+    assert {done for done, *_ in asked} >= {1, 2}
+    for done, dropped, left, vocabulary in asked:
+        assert dropped == sum(length <= done + 1 for length in lengths) >= len(ROWS) / 4
+        assert left == budget - 1 - done, "of the first token the prompt's own pass tells"
+        assert vocabulary == llama.config.vocab_size
+
+
 @pytest.mark.parametrize(("dropped", "steps", "pays"), [(3, 5, False), (3, 6, True), (4, 5, True), (2, 6, False)])
-def test_dropping_rows_pays_by_the_bytes_that_are_not_read_any_more(llama, monkeypatch, dropped, steps, pays):
-    ids = torch.tensor([[5, 6]] * 8)
-    cache = llama(input_ids=ids, use_cache=True).past_key_values
-    decoder = FixedDecoder(llama, cache, torch.ones_like(ids), room=3)
-    keys = cache.layers[0].keys
-    assert keys.shape[2] == 5
-    monkeypatch.setattr(caches, "RECORDING", 15 * 2 * keys[0].nbytes)
-    assert decoder.pays(dropped, steps) is pays
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropping_rows_pays_by_the_bytes_that_are_not_read_any_more(monkeypatch, dropped, steps, pays, group, layers):
+    cache = DynamicCache()
+    for layer in range(layers):
+        cache.update(torch.zeros(8, 2, 4, 16), torch.zeros(8, 2, 4, 16), layer)
+    decoder = FixedDecoder(lambda: None, cache, torch.ones(8, 4, dtype=torch.long), room=3, heads=2 * group)
+    held = 2 * layers * 2 * (4 + 3) * 16 * 4
+    read = {1: held, 3: 7 * held}[group]
+    monkeypatch.setattr(caches, "RECORDING", 15 * (read + 48 * 100) // layers)
+    assert decoder.pays(dropped, steps, vocabulary=100) is pays
 
 
 def test_a_model_whose_positions_look_at_the_data_is_not_recorded(llama, monkeypatch):

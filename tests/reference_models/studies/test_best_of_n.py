@@ -92,9 +92,37 @@ def test_pools_of_another_suite_judge_or_model_are_refused(other, tmp_path):
     made = made_of(world, 1)
     path.write_text(json.dumps({"made_of": made}), encoding="utf-8")
     refuse_others_pools(setting, 1)
-    path.write_text(json.dumps({"made_of": {**made, other: "another"}}), encoding="utf-8")
-    with pytest.raises(UserError, match=f"pools are of another {other}: another"):
-        refuse_others_pools(setting, 1)
+    for there in ("another", f"{made[other]}0"):
+        path.write_text(json.dumps({"made_of": {**made, other: there}}), encoding="utf-8")
+        with pytest.raises(UserError, match=f"pools are of another {other}: {there}"):
+            refuse_others_pools(setting, 1)
+
+
+def test_a_judge_that_names_its_model_is_compared_by_all_that_it_says(tmp_path):
+    judge = tmp_path / "mine.yaml"
+
+    def setting(**fields):
+        said = {
+            "judge": "mine",
+            "version": "1",
+            "description": "One.",
+            "samples": "all",
+            "kind": "reward-model",
+            "input": "text",
+        }
+        said |= {"model": "org/rm", "revision": "a" * 40, "preference": "winner"} | fields
+        judge.write_text(json.dumps(said), encoding="utf-8")
+        world = load_world("pocket", tmp_path / "ladders", judge=str(judge))
+        return Setting(world, (1,), tmp_path / "out", tmp_path / "results")
+
+    own = setting()
+    path = pool_path(own, 1, "any").with_name("made.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"made_of": made_of(own.world, 1)}), encoding="utf-8")
+    refuse_others_pools(own, 1)
+    for change in ({"revision": "b" * 40}, {"preference": "bradley_terry"}):
+        with pytest.raises(UserError, match="pools are of another judge: mine"):
+            refuse_others_pools(setting(**change), 1)
 
 
 def test_of_a_judge_whose_weights_are_gone_the_name_is_compared(tmp_path):
@@ -116,3 +144,6 @@ def test_of_a_judge_whose_weights_are_gone_the_name_is_compared(tmp_path):
     refuse_others_pools(own, 1)
     with pytest.raises(UserError, match="pools are of another judge"):
         refuse_others_pools(setting("real-text-judge"), 1)
+    path.write_text(path.read_text(encoding="utf-8").replace("reward-model.judge ", "reward-model.judge2 "))
+    with pytest.raises(UserError, match="pools are of another judge"):
+        refuse_others_pools(own, 1)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from benchmark.records import Role, Scores
 from benchmark.statistics.intervals import Interval
-from benchmark.statistics.two_way import TwoWay
 from reference_models.core import KL
 from reference_models.studies import kl
 from reference_models.studies.cells import Cell
@@ -25,7 +24,7 @@ from reference_models.studies.report import (
     NAMES,
     SHORT,
     TITLES,
-    complete,
+    enough,
     level,
     made_on,
     over_seeds,
@@ -40,6 +39,7 @@ from reference_models.studies.report import (
     write,
 )
 from reference_models.studies.setting import Setting
+from reference_models.studies.silence import counted, section, silences
 
 Floats = NDArray[np.float64]
 BASE: KL = "k1"
@@ -86,6 +86,15 @@ class Made:
             return np.array([found[document][metric] for document in self.scores[name].doc_ids[task]])
         return per_prompt(self.scores[name], task, metric)
 
+    def empty(self, name: str, role: Role) -> float:
+        """Share of a cell's outputs that are empty."""
+        return float(per_prompt(self.scores[name], self.tasks[role], "empty_share").mean())
+
+    def kept(self, estimators: Sequence[KL], role: Role, metrics: Sequence[str]) -> NDArray[np.bool_] | None:
+        """Prompts that have a value in every training of some estimators; None where they are too few, see `ENOUGH`."""
+        names = [n for seed in self.setting.seeds for estimator in estimators for n in self.members(seed, estimator)]
+        return enough([self.values(name, role, metric) for name in names for metric in metrics])
+
     def members(self, seed: int, estimator: KL) -> list[str]:
         """Cells of an estimator that did not diverge, weakest penalty first."""
         prefix = f"seed-{seed}/{estimator}-"
@@ -107,7 +116,11 @@ def write_report(setting: Setting) -> Path:
     """Score the cells, compare the estimators, and write the report."""
     made = read(setting)
     gaps, within = compare(made), at_equal_win_rate(made)
-    told_ = answers(gaps, within)
+    silent = {role: silences(emptiness(made, role)) for role in made.tasks}
+    told_ = [
+        *answers(gaps, within),
+        *(f"{NAMES[role]}, {line}" for role, own in silent.items() for line in counted(own, "with")),
+    ]
     turns = {
         role: {e: {m: turning(made, role, e, m) for m in ("kl", "win_rate")} for e in kl.ESTIMATORS}
         for role in made.tasks
@@ -146,6 +159,7 @@ def write_report(setting: Setting) -> Path:
         "",
         table(*_turns(turns, len(setting.seeds))),
         "",
+        *section(("penalty", "coefficient"), silent, setting.seeds),
         "## Levels, means over the seeds",
         "",
     ]
@@ -168,7 +182,7 @@ def write_report(setting: Setting) -> Path:
 
 
 Compared = tuple[Role, KL, str, Gap | None]
-Within = tuple[Role, KL, str, WithinSeeds]
+Within = tuple[Role, KL, str, WithinSeeds | None]
 
 
 def read(setting: Setting) -> Made:
@@ -192,14 +206,14 @@ def compare(made: Made) -> list[Compared]:
     found: list[Compared] = []
     for role in made.tasks:
         for metric in METRICS:
-            kept = complete([made.values(name, role, metric) for name in made.scores])
-            base = made.families(BASE, role, metric, kept)
             for estimator in _others():
-                ours = made.families(estimator, role, metric, kept)
-                if all(len(family.values) > 1 for family in (*base, *ours)):
-                    found.append((role, estimator, metric, gap(ours, base)))
-                else:
+                kept = made.kept((BASE, estimator), role, [metric])
+                if kept is None:
                     found.append((role, estimator, metric, None))
+                    continue
+                ours, base = (made.families(e, role, metric, kept) for e in (estimator, BASE))
+                curves = all(len(family.values) > 1 for family in (*ours, *base))
+                found.append((role, estimator, metric, gap(ours, base) if curves else None))
     return found
 
 
@@ -208,12 +222,13 @@ def at_equal_win_rate(made: Made) -> list[Within]:
     found: list[Within] = []
     for role in made.tasks:
         for metric in METRICS[1:]:
-            kept = complete([made.values(name, role, m) for name in made.scores for m in ("win_rate", metric)])
-            base, *others = (made.families(e, role, metric, kept, "win_rate") for e in (BASE, *_others()))
-            found += [
-                (role, estimator, metric, gap_within_seeds(ours, base))
-                for estimator, ours in zip(_others(), others, strict=True)
-            ]
+            for estimator in _others():
+                kept = made.kept((BASE, estimator), role, ["win_rate", metric])
+                if kept is None:
+                    found.append((role, estimator, metric, None))
+                    continue
+                ours, base = (made.families(e, role, metric, kept, "win_rate") for e in (estimator, BASE))
+                found.append((role, estimator, metric, gap_within_seeds(ours, base)))
     return found
 
 
@@ -224,6 +239,16 @@ def turning(made: Made, role: Role, estimator: KL, metric: str) -> list[int]:
         means = [float(np.nanmean(made.values(name, role, metric))) for name in made.members(seed, estimator)]
         if not is_falling(means):
             found.append(seed)
+    return found
+
+
+def emptiness(made: Made, role: Role) -> dict[tuple[str, ...], dict[int, float]]:
+    """Shares of empty outputs: estimator and coefficient → seed."""
+    found: dict[tuple[str, ...], dict[int, float]] = {}
+    for name in made.scores:
+        seed, _, training = name.partition("/")
+        estimator, _, coefficient = training.partition("-")
+        found.setdefault((estimator, coefficient), {})[int(seed.removeprefix("seed-"))] = made.empty(name, role)
     return found
 
 
@@ -253,13 +278,14 @@ def _at_equal_kl(estimator: KL, own: Mapping[str, Gap | None]) -> str:
     return f"at equal KL ({low:.2f} to {high:.2f} nats an output{narrow}) {estimator} is {text}"
 
 
-def _at_equal_win_rate(estimator: KL, own: Mapping[str, WithinSeeds]) -> str:
-    there = own[DIVERSITY]
-    if not there.seeds:
+def _at_equal_win_rate(estimator: KL, own: Mapping[str, WithinSeeds | None]) -> str:
+    answered = {metric: found for metric, found in own.items() if found is not None and found.seeds}
+    there = answered.get(DIVERSITY)
+    if there is None:
         return f"no seed has a win rate that {estimator} and {BASE} share"
     # Seeds that were chosen by their outcome bear no verdict.
     whole = there.seeds == len(there.per_seed)
-    text = _listed([_beside(metric, f.estimate, f.interval, whole=whole) for metric, f in own.items()])
+    text = _listed([_beside(metric, f.estimate, f.interval, whole=whole) for metric, f in answered.items()])
     return f"at equal win rate ({there.seeds} of {len(there.per_seed)} seeds) it is {text}"
 
 
@@ -277,10 +303,10 @@ def levels(made: Made, role: Role) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in dict.fromkeys(name.partition("/")[2] for name in made.scores):
         there = [f"seed-{seed}/{name}" for seed in seeds if f"seed-{seed}/{name}" in made.scores]
-        found: list[TwoWay] = [over_seeds([made.values(n, role, m) for n in there]) for m in ("kl", *METRICS)]
         estimator, _, coefficient = name.partition("-")
         ends = "" if len(there) == len(seeds) else f" ({len(there)} seeds)"
-        shown = [level(m, f) for m, f in zip(("kl", *METRICS), found, strict=True)]
+        metrics = ("kl", *METRICS)
+        shown = [level(metric, over_seeds([made.values(n, role, metric) for n in there])) for metric in metrics]
         rows.append([estimator, coefficient + ends, *shown])
     return ["penalty", "coefficient", "KL (nats)", *SHORT.values()], rows
 
@@ -307,16 +333,22 @@ def profile(gaps: Sequence[Compared]) -> tuple[list[str], list[list[str]]]:
 
 
 def _within(within: Sequence[Within]) -> tuple[list[str], list[list[str]]]:
-    rows: dict[tuple[Role, KL], list[str]] = {}
-    for role, estimator, _, found in within:
-        row = rows.setdefault((role, estimator), [role, estimator, f"{found.seeds} of {len(found.per_seed)}"])
-        row.append(spelled(found.estimate, found.interval) if found.seeds else "nothing in common")
     metrics = METRICS[1:]
-    for role, estimator in rows:
-        own = next(f for r, e, metric, f in within if (r, e, metric) == (role, estimator, DIVERSITY))
-        rows[role, estimator].append(", ".join("–" if one is None else f"{one:+z.3f}" for one in own.per_seed))
+    there = {tuple(one): found for *one, found in within}
+    rows = []
+    for role, estimator in dict.fromkeys((role, estimator) for role, estimator, _, _ in within):
+        own = there[role, estimator, DIVERSITY]
+        row: list[str] = [role, estimator, f"{own.seeds} of {len(own.per_seed)}" if own else "–"]
+        for metric in metrics:
+            found = there[role, estimator, metric]
+            if found is None:
+                row.append("not compared")
+            else:
+                row.append(spelled(found.estimate, found.interval) if found.seeds else "nothing in common")
+        per_seed = own.per_seed if own else []
+        rows.append([*row, ", ".join("–" if one is None else f"{one:+z.3f}" for one in per_seed)])
     header = ["role", "minus k1", "seeds", *(SHORT[metric] for metric in metrics), f"{SHORT[DIVERSITY]}, by seed"]
-    return header, list(rows.values())
+    return header, rows
 
 
 def _turns(turns: Mapping[Role, Mapping[KL, Mapping[str, list[int]]]], seeds: int) -> tuple[list[str], list[list[str]]]:
@@ -328,8 +360,11 @@ def _turns(turns: Mapping[Role, Mapping[KL, Mapping[str, list[int]]]], seeds: in
     return ["role", "penalty", "KL", "win rate"], rows
 
 
-def _numbers_within(role: Role, estimator: KL, metric: str, found: WithinSeeds) -> dict[str, Any]:
-    numbers = {"role": role, "estimator": estimator, "minus": BASE, "quantity": metric, "seeds": found.seeds}
+def _numbers_within(role: Role, estimator: KL, metric: str, found: WithinSeeds | None) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"role": role, "estimator": estimator, "minus": BASE, "quantity": metric}
+    if found is None:
+        return {**numbers, "seeds": None, "estimate": None, "verdict": verdict(None)}
+    numbers["seeds"] = found.seeds
     whole = found.seeds == len(found.per_seed)
     return {**numbers, **found._asdict(), "verdict": verdict(found.interval if whole else None)}
 
@@ -344,10 +379,11 @@ def _numbers(role: Role, estimator: KL, metric: str, found: Gap | None) -> dict[
 def _cells(made: Made) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in made.scores:
-        means: dict[str, Any] = {
-            role: {m: round(float(np.nanmean(made.values(name, role, m))), 6) for m in ("kl", "log_ratio", *METRICS)}
-            for role in made.tasks
-        }
+        means: dict[str, Any] = {}
+        for role in made.tasks:
+            values = {metric: made.values(name, role, metric) for metric in ("kl", "log_ratio", *METRICS)}
+            own = {m: None if np.isnan(v).all() else round(float(np.nanmean(v)), 6) for m, v in values.items()}
+            means[role] = {**own, "empty_share": round(made.empty(name, role), 6)}
         rows.append({"cell": name, **means})
     return rows
 

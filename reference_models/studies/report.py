@@ -43,6 +43,9 @@ RANGES = {
 }
 """What the mean of a quantity lies between, as far as any model's does."""
 
+ENOUGH = 0.9
+"""Share of the prompts that must have a value for a quantity to be compared: fewer were chosen by what came out."""
+
 
 def verdict(interval: Interval | None) -> str:
     """``above``, ``below`` or ``not told apart``, by whether the interval excludes 0; ``not compared`` without one."""
@@ -65,8 +68,10 @@ def spelled(estimate: float | None, interval: Interval | None, *, signed: bool =
     return number if interval is None else f"{number} [{interval.low:{sign}z.3f}, {interval.high:{sign}z.3f}]"
 
 
-def level(metric: str, found: TwoWay) -> str:
+def level(metric: str, found: TwoWay | None) -> str:
     """Write the mean of a quantity; its interval, which knows no range, ends where that of the quantity does."""
+    if found is None:
+        return "–"
     low, high = RANGES[metric]
     ends = found.interval and Interval(max(found.interval.low, low), min(found.interval.high, high))
     return spelled(found.estimate, ends, signed=False)
@@ -88,9 +93,11 @@ def per_prompt(scores: Scores, task: str, metric: str, temperature: float = 1.0)
     Raises
     ------
     UserError
-        If the row has no such metric.
+        If the row has no such metric, and not because every output is empty, which leaves no words to count.
     """
     found = scores.per_prompt.get(task, {}).get(str(temperature), {})
+    if metric == "ead_per_input" and set(found.get("empty_share", ())) == {1.0}:
+        return np.full(len(found["empty_share"]), np.nan)
     name = metric if metric in found else next((key for key in found if key.startswith(f"{metric}_")), None)
     if name is None:
         raise UserError(f"{scores.name}: no {metric} on {task} at temperature {temperature:g}")
@@ -102,10 +109,16 @@ def complete(tables: Sequence[Floats]) -> NDArray[np.bool_]:
     return np.asarray(np.all([np.isfinite(np.atleast_2d(table)).all(axis=0) for table in tables], axis=0))
 
 
-def over_seeds(rows: Sequence[Floats]) -> TwoWay:
-    """Mean over seeds and prompts, of the prompts that have a value in every seed."""
-    kept = complete(rows)
-    return two_way_t(np.array(rows)[:, kept])
+def enough(tables: Sequence[Floats]) -> NDArray[np.bool_] | None:
+    """Which prompts have a value in every table; None where they are too few, see `ENOUGH`."""
+    kept = complete(tables)
+    return kept if kept.mean() >= ENOUGH else None
+
+
+def over_seeds(rows: Sequence[Floats]) -> TwoWay | None:
+    """Mean over seeds and prompts, of the prompts that have a value in every seed; None where they are too few."""
+    kept = enough(rows)
+    return None if kept is None else two_way_t(np.array(rows)[:, kept])
 
 
 def undone(cells: Sequence[Cell], world: World) -> None:

@@ -33,6 +33,7 @@ from reference_models.studies.report import (
     write,
 )
 from reference_models.studies.setting import Setting
+from reference_models.studies.silence import counted, section, silences
 from reference_models.studies.size import Size, how, plan, sizes_of, world_of
 
 Floats = NDArray[np.float64]
@@ -44,10 +45,10 @@ class Found:
 
     role: Role
     quantity: str
-    levels: Mapping[str, Mapping[str, TwoWay]]
-    """Size → ``sft``, ``ppo``, ``change`` → over seeds and prompts."""
+    levels: Mapping[str, Mapping[str, TwoWay | None]]
+    """Size → ``sft``, ``ppo``, ``change`` → over seeds and prompts; None where too few prompts have a value."""
     trend: TwoWay | None
-    """The change of the largest size minus that of the smallest; None of the KL."""
+    """The change of the largest size minus that of the smallest; None likewise, and of the KL."""
 
 
 def write_report(setting: Setting) -> Path:
@@ -60,6 +61,10 @@ def write_report(setting: Setting) -> Path:
     found = compare(setting, scores)
     sizes = sizes_of(setting.world)
     accuracies = {size.name: [_accuracy(setting, size, seed) for seed in setting.seeds] for size in sizes}
+    roles = tasks_of(next(iter(scores.values())))
+    silent = {role: silences(_emptiness(setting, scores, task)) for role, task in roles.items()}
+    silences_ = (f"{NAMES[role]}, {line}" for role, own in silent.items() for line in counted(own, "at"))
+    told_ = [*answers(found), *silences_]
     lines = [
         f"# PPO at several model sizes, {setting.world.name}",
         "",
@@ -69,7 +74,7 @@ def write_report(setting: Setting) -> Path:
         "",
         "## Answer",
         "",
-        *(f"- {line}" for line in answers(found)),
+        *(f"- {line}" for line in told_),
         "",
     ]
     for role in dict.fromkeys(one.role for one in found):
@@ -77,13 +82,14 @@ def write_report(setting: Setting) -> Path:
         lines += [f"## {NAMES[role]}: PPO minus SFT", "", table(*_rows(own, "change")), ""]
         for name in ("sft", "ppo"):
             lines += [f"### {name.upper()}", "", table(*_rows(own, name)), ""]
+    lines += section(("size", "model"), silent, setting.seeds)
     lines += ["## Reward models: share of held-out pairs ranked right, by seed", ""]
     lines += [table(["size", *map(str, setting.seeds)], [[s, *_shares(v)] for s, v in accuracies.items()])]
     record = {
         "sizes": {size.name: size.described for size in sizes},
         "found": [_numbers(one) for one in found],
         "held_out_accuracy": accuracies,
-        "answer": answers(found),
+        "answer": told_,
         "made_on": made_on(cell.run.manifest().record for cell in cells),
     }
     return write(setting, "size", lines, record)
@@ -96,7 +102,7 @@ def compare(setting: Setting, scores: Mapping[str, Scores]) -> list[Found]:
     found = []
     for role, task in roles.items():
         for quantity in (*METRICS, "kl"):
-            levels: dict[str, dict[str, TwoWay]] = {}
+            levels: dict[str, dict[str, TwoWay | None]] = {}
             changes: dict[str, list[Floats]] = {}
             for size in sizes:
                 rows: dict[str, list[Floats]] = {}
@@ -122,20 +128,27 @@ def compare(setting: Setting, scores: Mapping[str, Scores]) -> list[Found]:
     return found
 
 
+def _emptiness(setting: Setting, scores: Mapping[str, Scores], task: str) -> dict[tuple[str, ...], dict[int, float]]:
+    found: dict[tuple[str, ...], dict[int, float]] = {}
+    for size, seed, cell in plan(setting):
+        share = float(per_prompt(scores[cell.name], task, "empty_share").mean())
+        found.setdefault((size.name, cell.method), {})[seed] = share
+    return found
+
+
 def answers(found: Sequence[Found]) -> list[str]:
     """Say in words what the intervals say: PPO beside SFT size by size, then the largest size beside the smallest."""
     lines = []
     for one in found:
-        if one.trend is None:
+        if one.quantity == "kl":
             continue
         parts = [
-            f"{told(verdict(own['change'].interval))} SFT at {size} "
-            f"({spelled(own['change'].estimate, own['change'].interval)})"
+            f"{told(verdict(own['change'] and own['change'].interval))} SFT at {size} ({_spelled(own['change'])})"
             for size, own in one.levels.items()
         ]
         first, *_, last = one.levels
-        trend = f"the change at {last} is {told(verdict(one.trend.interval))} that at {first}"
-        shown = spelled(one.trend.estimate, one.trend.interval)
+        trend = f"the change at {last} is {told(verdict(one.trend and one.trend.interval))} that at {first}"
+        shown = _spelled(one.trend)
         lines.append(f"{NAMES[one.role]}, in {TITLES[one.quantity]}, PPO is {', '.join(parts)}; {trend} ({shown})")
     return lines
 
@@ -146,10 +159,14 @@ def _rows(found: Sequence[Found], what: str) -> tuple[list[str], list[list[str]]
     for size in found[0].levels:
         both = {one.quantity: one.levels[size][what] for one in found}
         if what == "change":
-            rows.append([size, *(spelled(b.estimate, b.interval) for b in both.values())])
+            rows.append([size, *(_spelled(b) for b in both.values())])
         else:
             rows.append([size, *(level(quantity, b) for quantity, b in both.items())])
     return header, rows
+
+
+def _spelled(found: TwoWay | None) -> str:
+    return "–" if found is None else spelled(found.estimate, found.interval)
 
 
 def _accuracy(setting: Setting, size: Size, seed: int) -> float | None:
@@ -166,7 +183,7 @@ def _shares(values: Sequence[float | None]) -> list[str]:
 
 def _numbers(one: Found) -> dict[str, Any]:
     levels = {
-        size: {what: {"estimate": both.estimate, "interval": both.interval} for what, both in own.items()}
+        size: {what: both and {"estimate": both.estimate, "interval": both.interval} for what, both in own.items()}
         for size, own in one.levels.items()
     }
     trend = one.trend and {

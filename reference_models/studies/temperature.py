@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.errors import UserError
 from benchmark.records import Role, Scores
 from benchmark.runs import Run
 from benchmark.statistics.curve import CurveGain, gain_over_curve
@@ -161,6 +162,8 @@ def held(sft: Sequence[Scores], ppo: Sequence[Scores], role: Role, task: str, qu
     ]
     # The same prompts in every seed: seeds and prompts are crossed.
     kept = complete([values for pair in (*mine, *curves) for values in pair])
+    if not kept.any():
+        raise UserError(f"{task}: no prompt has {quantity} and {equal} in every run; some say mostly nothing")
     gains = [
         gain_over_curve(own[0][kept], own[1][kept], curve[0][:, kept], curve[1][:, kept])
         for own, curve in zip(mine, curves, strict=True)

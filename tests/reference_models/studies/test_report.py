@@ -9,6 +9,7 @@ from benchmark.statistics.intervals import Interval
 from benchmark.statistics.two_way import TwoWay, two_way_t
 from reference_models.studies.report import (
     complete,
+    enough,
     level,
     made_on,
     over_seeds,
@@ -78,7 +79,30 @@ def test_a_mean_over_seeds_is_of_the_prompts_that_all_have():
     rows = [np.array([1.0, 2.0, np.nan]), np.array([2.0, 4.0, 9.0])]
     assert complete(rows).tolist() == [True, True, False]
     assert complete([np.array([[1.0, np.nan], [2.0, 3.0]])]).tolist() == [True, False], "of every temperature"
-    assert over_seeds(rows) == two_way_t(np.array([[1.0, 2.0], [2.0, 4.0]]))
+    values = np.random.default_rng(1).random((2, 10))
+    lacking = values.copy()
+    lacking[1, 3] = np.nan
+    assert over_seeds(list(lacking)) == two_way_t(np.delete(values, 3, axis=1))
+    lacking[0, 4] = np.nan
+    assert enough(list(lacking)) is over_seeds(list(lacking)) is None, "eight of ten"
+    assert level("ead_per_input", None) == "–"
+
+
+def test_outputs_without_words_have_no_ead_and_any_other_gap_is_a_mistake():
+    whole = swept("a")
+    values = dict(whole.per_prompt["toy_ood"]["1.0"])
+    number = len(values["win_rate"])
+    del values["ead_per_input"]
+    for empty in (1.0, 0.9):
+        row = {"toy_ood": {"1.0": {**values, "empty_share": (1.0,) * (number - 1) + (empty,)}}}
+        scores = whole.model_copy(update={"per_prompt": row})
+        if empty == 1:
+            assert np.isnan(per_prompt(scores, "toy_ood", "ead_per_input")).sum() == number
+        else:
+            with pytest.raises(UserError, match="no ead_per_input on toy_ood"):
+                per_prompt(scores, "toy_ood", "ead_per_input")
+        with pytest.raises(UserError, match="no vendi on toy_ood"):
+            per_prompt(scores, "toy_ood", "vendi")
 
 
 def test_each_machine_is_named_once():

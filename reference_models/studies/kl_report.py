@@ -20,10 +20,12 @@ from reference_models.studies.cells import Cell
 from reference_models.studies.equal_kl import GRID, Family, Gap, WithinSeeds, gap, gap_within_seeds
 from reference_models.studies.measure import Measured, drawn_otherwise, read_measured
 from reference_models.studies.report import (
+    LACKING,
     METRICS,
     NAMES,
     SHORT,
     TITLES,
+    empty_share,
     enough,
     level,
     made_on,
@@ -39,7 +41,7 @@ from reference_models.studies.report import (
     write,
 )
 from reference_models.studies.setting import Setting
-from reference_models.studies.silence import counted, section, silences
+from reference_models.studies.silence import counted, section
 
 Floats = NDArray[np.float64]
 BASE: KL = "k1"
@@ -61,7 +63,7 @@ METHOD = (
     "differences averaged over the win rates that both estimators have in that seed. A seed in which they have none in "
     "common is left out; the number of seeds tells it, and there is no verdict then. A curve joins its trainings in "
     "the order of their KL or win rate; where that is not the order of the coefficients, weak and strong penalties are "
-    "neighbours on it.",
+    "neighbours on it. " + LACKING,
 )
 NARROW = 0.2
 """Range of KL, as a share of its lower end, below which the report tells that it is narrow."""
@@ -85,10 +87,6 @@ class Made:
             found = self.measured[name][task]["1.0"]
             return np.array([found[document][metric] for document in self.scores[name].doc_ids[task]])
         return per_prompt(self.scores[name], task, metric)
-
-    def empty(self, name: str, role: Role) -> float:
-        """Share of a cell's outputs that are empty."""
-        return float(per_prompt(self.scores[name], self.tasks[role], "empty_share").mean())
 
     def kept(self, estimators: Sequence[KL], role: Role, metrics: Sequence[str]) -> NDArray[np.bool_] | None:
         """Prompts that have a value in every training of some estimators; None where they are too few, see `ENOUGH`."""
@@ -116,11 +114,8 @@ def write_report(setting: Setting) -> Path:
     """Score the cells, compare the estimators, and write the report."""
     made = read(setting)
     gaps, within = compare(made), at_equal_win_rate(made)
-    silent = {role: silences(emptiness(made, role)) for role in made.tasks}
-    told_ = [
-        *answers(gaps, within),
-        *(f"{NAMES[role]}, {line}" for role, own in silent.items() for line in counted(own, "with")),
-    ]
+    silent = {role: emptiness(made, role) for role in made.tasks}
+    told_ = [*answers(gaps, within), *counted(silent)]
     turns = {
         role: {e: {m: turning(made, role, e, m) for m in ("kl", "win_rate")} for e in kl.ESTIMATORS}
         for role in made.tasks
@@ -248,7 +243,8 @@ def emptiness(made: Made, role: Role) -> dict[tuple[str, ...], dict[int, float]]
     for name in made.scores:
         seed, _, training = name.partition("/")
         estimator, _, coefficient = training.partition("-")
-        found.setdefault((estimator, coefficient), {})[int(seed.removeprefix("seed-"))] = made.empty(name, role)
+        share = empty_share(made.scores[name], made.tasks[role])
+        found.setdefault((estimator, coefficient), {})[int(seed.removeprefix("seed-"))] = share
     return found
 
 
@@ -270,12 +266,14 @@ def answers(gaps: Sequence[Compared], within: Sequence[Within]) -> list[str]:
 def _at_equal_kl(estimator: KL, own: Mapping[str, Gap | None]) -> str:
     there = {metric: found for metric, found in own.items() if found is not None}
     if DIVERSITY not in there:
-        return f"{estimator} and {BASE} reached no KL in common, and are not compared at equal KL"
+        return f"{estimator} and {BASE} share no KL that every seed reached, and are not compared at equal KL"
     low, high = there[DIVERSITY].reach
     width = high / low - 1
     narrow = f", a range of only {width:.0%}".replace("%", " %") if width < NARROW else ""
-    text = _listed([_beside(metric, f.estimate, f.interval) for metric, f in there.items()])
-    return f"at equal KL ({low:.2f} to {high:.2f} nats an output{narrow}) {estimator} is {text}"
+    text = _listed([_beside(metric, f.estimate, f.interval, f.interval) for metric, f in there.items()])
+    lacking = [TITLES[metric] for metric, found in own.items() if found is None]
+    dropped = f" and not compared in {_listed(lacking)}" if lacking else ""
+    return f"at equal KL ({low:.2f} to {high:.2f} nats an output{narrow}) {estimator} is {text}{dropped}"
 
 
 def _at_equal_win_rate(estimator: KL, own: Mapping[str, WithinSeeds | None]) -> str:
@@ -283,14 +281,17 @@ def _at_equal_win_rate(estimator: KL, own: Mapping[str, WithinSeeds | None]) -> 
     there = answered.get(DIVERSITY)
     if there is None:
         return f"no seed has a win rate that {estimator} and {BASE} share"
-    # Seeds that were chosen by their outcome bear no verdict.
-    whole = there.seeds == len(there.per_seed)
-    text = _listed([_beside(metric, f.estimate, f.interval, whole=whole) for metric, f in answered.items()])
+    text = _listed([_beside(metric, f.estimate, _whole(f), f.interval) for metric, f in answered.items()])
     return f"at equal win rate ({there.seeds} of {len(there.per_seed)} seeds) it is {text}"
 
 
-def _beside(metric: str, estimate: float | None, interval: Interval | None, *, whole: bool = True) -> str:
-    return f"{told(verdict(interval if whole else None))} {BASE} in {TITLES[metric]} ({spelled(estimate, interval)})"
+def _whole(found: WithinSeeds) -> Interval | None:
+    """Interval that a verdict may rest on: of seeds that were chosen by their outcome none."""
+    return found.interval if found.seeds == len(found.per_seed) else None
+
+
+def _beside(metric: str, estimate: float | None, judged: Interval | None, shown: Interval | None) -> str:
+    return f"{told(verdict(judged))} {BASE} in {TITLES[metric]} ({spelled(estimate, shown)})"
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -298,7 +299,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def levels(made: Made, role: Role) -> tuple[list[str], list[list[str]]]:
-    """Mean over seeds of KL, win rate and diversities, a row an estimator and coefficient; KL with its interval."""
+    """Mean over seeds of KL, win rate and diversities, a row an estimator and coefficient; see `over_seeds`."""
     seeds = made.setting.seeds
     rows = []
     for name in dict.fromkeys(name.partition("/")[2] for name in made.scores):
@@ -363,10 +364,8 @@ def _turns(turns: Mapping[Role, Mapping[KL, Mapping[str, list[int]]]], seeds: in
 def _numbers_within(role: Role, estimator: KL, metric: str, found: WithinSeeds | None) -> dict[str, Any]:
     numbers: dict[str, Any] = {"role": role, "estimator": estimator, "minus": BASE, "quantity": metric}
     if found is None:
-        return {**numbers, "seeds": None, "estimate": None, "verdict": verdict(None)}
-    numbers["seeds"] = found.seeds
-    whole = found.seeds == len(found.per_seed)
-    return {**numbers, **found._asdict(), "verdict": verdict(found.interval if whole else None)}
+        return {**numbers, "seeds": None, **dict.fromkeys(WithinSeeds._fields), "verdict": verdict(None)}
+    return {**numbers, "seeds": found.seeds, **found._asdict(), "verdict": verdict(_whole(found))}
 
 
 def _numbers(role: Role, estimator: KL, metric: str, found: Gap | None) -> dict[str, Any]:
@@ -382,8 +381,8 @@ def _cells(made: Made) -> list[dict[str, Any]]:
         means: dict[str, Any] = {}
         for role in made.tasks:
             values = {metric: made.values(name, role, metric) for metric in ("kl", "log_ratio", *METRICS)}
-            own = {m: None if np.isnan(v).all() else round(float(np.nanmean(v)), 6) for m, v in values.items()}
-            means[role] = {**own, "empty_share": round(made.empty(name, role), 6)}
+            own = {m: None if enough([v]) is None else round(float(np.nanmean(v)), 6) for m, v in values.items()}
+            means[role] = {**own, "empty_share": round(empty_share(made.scores[name], made.tasks[role]), 6)}
         rows.append({"cell": name, **means})
     return rows
 

@@ -45,6 +45,14 @@ RANGES = {
 
 ENOUGH = 0.9
 """Share of the prompts that must have a value for a quantity to be compared: fewer were chosen by what came out."""
+WORDS = "ead_per_input"
+"""The one of them that an output without words is left out of."""
+MOSTLY = 0.5
+"""Share of empty outputs above which little is known of the others."""
+LACKING = (
+    f"EAD counts words, and no prompt with more than {MOSTLY:.0%} empty outputs; a quantity that more than "
+    f"{1 - ENOUGH:.0%} of the prompts lack in some training is not compared."
+).replace("%", " %")
 
 
 def verdict(interval: Interval | None) -> str:
@@ -90,18 +98,28 @@ def tasks_of(scores: Scores) -> dict[Role, str]:
 def per_prompt(scores: Scores, task: str, metric: str, temperature: float = 1.0) -> Floats:
     """Per-prompt values of a row, NaN where a prompt has none; effective diversity by the suite's own gate.
 
+    EAD leaves empty outputs out. Of a prompt most of whose outputs are empty it would tell how varied the few others
+    are, up to 1 for a single one, so that such a prompt has none here.
+
     Raises
     ------
     UserError
-        If the row has no such metric, and not because every output is empty, which leaves no words to count.
+        If the row has no such metric.
     """
     found = scores.per_prompt.get(task, {}).get(str(temperature), {})
-    if metric == "ead_per_input" and set(found.get("empty_share", ())) == {1.0}:
-        return np.full(len(found["empty_share"]), np.nan)
     name = metric if metric in found else next((key for key in found if key.startswith(f"{metric}_")), None)
+    empty = np.array(found.get("empty_share", ()))
+    if name is None and metric == WORDS and empty.size:
+        return np.full(len(empty), np.nan)  # scoring writes no row where no prompt has words
     if name is None:
         raise UserError(f"{scores.name}: no {metric} on {task} at temperature {temperature:g}")
-    return np.array([np.nan if value is None else value for value in found[name]])
+    values = np.array([np.nan if value is None else value for value in found[name]])
+    return np.where(empty > MOSTLY, np.nan, values) if metric == WORDS and empty.size else values
+
+
+def empty_share(scores: Scores, task: str) -> float:
+    """Share of a row's outputs at temperature 1 that are empty, in [0, 1]."""
+    return float(per_prompt(scores, task, "empty_share").mean())
 
 
 def complete(tables: Sequence[Floats]) -> NDArray[np.bool_]:
@@ -110,9 +128,9 @@ def complete(tables: Sequence[Floats]) -> NDArray[np.bool_]:
 
 
 def enough(tables: Sequence[Floats]) -> NDArray[np.bool_] | None:
-    """Which prompts have a value in every table; None where they are too few, see `ENOUGH`."""
+    """Which prompts have a value in every table; None where they are too few, see `ENOUGH`, or there is no table."""
     kept = complete(tables)
-    return kept if kept.mean() >= ENOUGH else None
+    return kept if len(tables) and kept.mean() >= ENOUGH else None
 
 
 def over_seeds(rows: Sequence[Floats]) -> TwoWay | None:

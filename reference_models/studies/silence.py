@@ -9,52 +9,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmark.records import Role
-from reference_models.studies.report import ENOUGH, table
+from reference_models.studies.report import MOSTLY, NAMES, table
 
-MOSTLY = 0.5
-"""Share of empty outputs above which a training is one of them."""
 Shares = Mapping[tuple[str, ...], Mapping[int, float]]
 """Names of a kind of training → seed → share of its outputs that are empty, in [0, 1]."""
 TEXT = (
-    f"Share of the outputs without text, by seed, where it is above {MOSTLY:g} in any. An empty output has no words "
-    f"for EAD to count. A quantity that more than {1 - ENOUGH:.0%} of the prompts lack is not compared: those that "
-    "have it were chosen by what came out. Empty outputs are alike, so that Sentence-BERT finds no diversity in them."
-).replace("%", " %")
+    f"Share of the outputs without text, by seed, where it is above {MOSTLY:g} in any. The win rate counts them: it is "
+    "then what the judge makes of no text. They are alike, so that Sentence-BERT finds no diversity in them, and EAD "
+    "has no words to count."
+)
 
 
 def silences(empty: Shares) -> Shares:
-    """Find the kinds of training of which some seed says mostly nothing.
-
-    Parameters
-    ----------
-    empty
-        Of every training.
-
-    Returns
-    -------
-    mapping
-        Of those kinds, the shares of all their seeds.
-    """
+    """Find the kinds of training of which some seed says mostly nothing, with the shares of all their seeds."""
     return {names: shares for names, shares in empty.items() if max(shares.values()) > MOSTLY}
 
 
-def counted(silent: Shares, preposition: str) -> list[str]:
-    """Say of every first name that has such trainings how many, a clause each."""
-    many: dict[str, int] = {}
-    for (name, *_), shares in silent.items():
-        many[name] = many.get(name, 0) + sum(share > MOSTLY for share in shares.values())
-    return [
-        f"more than half of the outputs are empty in {n} training{'s' if n > 1 else ''} {preposition} {name}"
-        for name, n in many.items()
-    ]
+def counted(empty: Mapping[Role, Shares]) -> list[str]:
+    """Say how many trainings say mostly nothing, a line a role and kind that has any."""
+    lines = []
+    for role, own in empty.items():
+        for names, shares in silences(own).items():
+            many = sum(share > MOSTLY for share in shares.values())
+            lines.append(
+                f"{NAMES[role]}, more than half of the outputs are empty in {many} of {len(shares)} trainings of "
+                f"{', '.join(names)}"
+            )
+    return lines
 
 
-def section(header: Sequence[str], silent: Mapping[Role, Shares], seeds: Sequence[int]) -> list[str]:
-    """Lay the shares out, a dash where a training diverged; nothing where there are none."""
+def section(header: Sequence[str], empty: Mapping[Role, Shares], seeds: Sequence[int]) -> list[str]:
+    """Lay the shares out, a dash where a training diverged; nothing where none says mostly nothing."""
     rows = [
         [role, *names, *(f"{shares[seed]:.2f}" if seed in shares else "–" for seed in seeds)]
-        for role, own in silent.items()
-        for names, shares in own.items()
+        for role, own in empty.items()
+        for names, shares in silences(own).items()
     ]
     if not rows:
         return []

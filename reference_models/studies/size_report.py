@@ -15,10 +15,12 @@ from benchmark.records import Role, Scores
 from benchmark.statistics.two_way import TwoWay
 from reference_models.studies.measure import read_measured
 from reference_models.studies.report import (
+    LACKING,
     METRICS,
     NAMES,
     SHORT,
     TITLES,
+    empty_share,
     level,
     made_on,
     over_seeds,
@@ -33,7 +35,7 @@ from reference_models.studies.report import (
     write,
 )
 from reference_models.studies.setting import Setting
-from reference_models.studies.silence import counted, section, silences
+from reference_models.studies.silence import counted, section
 from reference_models.studies.size import Size, how, plan, sizes_of, world_of
 
 Floats = NDArray[np.float64]
@@ -62,15 +64,14 @@ def write_report(setting: Setting) -> Path:
     sizes = sizes_of(setting.world)
     accuracies = {size.name: [_accuracy(setting, size, seed) for seed in setting.seeds] for size in sizes}
     roles = tasks_of(next(iter(scores.values())))
-    silent = {role: silences(_emptiness(setting, scores, task)) for role, task in roles.items()}
-    silences_ = (f"{NAMES[role]}, {line}" for role, own in silent.items() for line in counted(own, "at"))
-    told_ = [*answers(found), *silences_]
+    empty = {role: emptiness(setting, scores, task) for role, task in roles.items()}
+    told_ = [*answers(found), *counted(empty)]
     lines = [
         f"# PPO at several model sizes, {setting.world.name}",
         "",
         f"Made by `{setting.command}`: {len(setting.seeds)} training seeds, sizes "
         f"{', '.join(size.name for size in sizes)} ({how(setting.world)}). Temperature 1. Brackets are 95 % "
-        "intervals, two-way over seeds × prompts, and not adjusted for their number.",
+        f"intervals, two-way over seeds × prompts, and not adjusted for their number. {LACKING}",
         "",
         "## Answer",
         "",
@@ -82,13 +83,17 @@ def write_report(setting: Setting) -> Path:
         lines += [f"## {NAMES[role]}: PPO minus SFT", "", table(*_rows(own, "change")), ""]
         for name in ("sft", "ppo"):
             lines += [f"### {name.upper()}", "", table(*_rows(own, name)), ""]
-    lines += section(("size", "model"), silent, setting.seeds)
+    lines += section(("size", "model"), empty, setting.seeds)
     lines += ["## Reward models: share of held-out pairs ranked right, by seed", ""]
     lines += [table(["size", *map(str, setting.seeds)], [[s, *_shares(v)] for s, v in accuracies.items()])]
     record = {
         "sizes": {size.name: size.described for size in sizes},
         "found": [_numbers(one) for one in found],
         "held_out_accuracy": accuracies,
+        "empty_share": {
+            role: [{"size": size, "model": model, "by_seed": shares} for (size, model), shares in own.items()]
+            for role, own in empty.items()
+        },
         "answer": told_,
         "made_on": made_on(cell.run.manifest().record for cell in cells),
     }
@@ -128,11 +133,11 @@ def compare(setting: Setting, scores: Mapping[str, Scores]) -> list[Found]:
     return found
 
 
-def _emptiness(setting: Setting, scores: Mapping[str, Scores], task: str) -> dict[tuple[str, ...], dict[int, float]]:
+def emptiness(setting: Setting, scores: Mapping[str, Scores], task: str) -> dict[tuple[str, ...], dict[int, float]]:
+    """Shares of empty outputs: size and method → seed."""
     found: dict[tuple[str, ...], dict[int, float]] = {}
     for size, seed, cell in plan(setting):
-        share = float(per_prompt(scores[cell.name], task, "empty_share").mean())
-        found.setdefault((size.name, cell.method), {})[seed] = share
+        found.setdefault((size.name, cell.method), {})[seed] = empty_share(scores[cell.name], task)
     return found
 
 
@@ -142,14 +147,10 @@ def answers(found: Sequence[Found]) -> list[str]:
     for one in found:
         if one.quantity == "kl":
             continue
-        parts = [
-            f"{told(verdict(own['change'] and own['change'].interval))} SFT at {size} ({_spelled(own['change'])})"
-            for size, own in one.levels.items()
-        ]
+        parts = [_beside(own["change"], f"SFT at {size}") for size, own in one.levels.items()]
         first, *_, last = one.levels
-        trend = f"the change at {last} is {told(verdict(one.trend and one.trend.interval))} that at {first}"
-        shown = _spelled(one.trend)
-        lines.append(f"{NAMES[one.role]}, in {TITLES[one.quantity]}, PPO is {', '.join(parts)}; {trend} ({shown})")
+        trend = f"the change at {last} is {_beside(one.trend, f'that at {first}')}"
+        lines.append(f"{NAMES[one.role]}, in {TITLES[one.quantity]}, PPO is {', '.join(parts)}; {trend}")
     return lines
 
 
@@ -163,6 +164,11 @@ def _rows(found: Sequence[Found], what: str) -> tuple[list[str], list[list[str]]
         else:
             rows.append([size, *(level(quantity, b) for quantity, b in both.items())])
     return header, rows
+
+
+def _beside(found: TwoWay | None, other: str) -> str:
+    shown = "" if found is None else f" ({_spelled(found)})"
+    return f"{told(verdict(found and found.interval))} {other}{shown}"
 
 
 def _spelled(found: TwoWay | None) -> str:

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.errors import UserError
 from benchmark.records import Role, Scores
 from benchmark.runs import Run
 from benchmark.statistics.curve import CurveGain, gain_over_curve
@@ -26,7 +25,7 @@ from reference_models.studies.report import (
     NAMES,
     SHORT,
     TITLES,
-    complete,
+    enough,
     level,
     made_on,
     over_seeds,
@@ -123,8 +122,9 @@ def report(setting: Setting) -> Path:
         "Token entropy is that of the distribution that was drawn from. Brackets are 95 % intervals, two-way over "
         "seeds × prompts, with a jackknife over prompts within a seed; they are not adjusted for their number. "
         "In a seed whose grid does not reach so far PPO is told to be `above` or `below` all of SFT; `unresolved`: its "
-        "points there cannot be told apart. Where seeds are missing the mean is of the others, which are counted "
-        "beside it; they were chosen by their outcome, and bear no verdict.",
+        "points there cannot be told apart, or too few prompts have a value. Where seeds are "
+        "missing the mean is of the others, which are counted beside it; they were chosen by their outcome, and bear "
+        "no verdict.",
         "",
         "## Answer",
         "",
@@ -161,9 +161,10 @@ def held(sft: Sequence[Scores], ppo: Sequence[Scores], role: Role, task: str, qu
         [np.array([per_prompt(one, task, metric, t) for t in grid]) for metric in (quantity, equal)] for one in sft
     ]
     # The same prompts in every seed: seeds and prompts are crossed.
-    kept = complete([values for pair in (*mine, *curves) for values in pair])
-    if not kept.any():
-        raise UserError(f"{task}: no prompt has {quantity} and {equal} in every run; some say mostly nothing")
+    kept = enough([values for pair in (*mine, *curves) for values in pair])
+    if kept is None:
+        none, unresolved = (None,) * len(ppo), ("unresolved",) * len(ppo)
+        return Held(role, quantity, equal, None, None, none, unresolved)  # type: ignore[arg-type]
     gains = [
         gain_over_curve(own[0][kept], own[1][kept], curve[0][:, kept], curve[1][:, kept])
         for own, curve in zip(mine, curves, strict=True)

@@ -9,6 +9,7 @@ from benchmark.statistics.intervals import Interval
 from benchmark.statistics.two_way import TwoWay, two_way_t
 from reference_models.studies.report import (
     complete,
+    empty_share,
     enough,
     level,
     made_on,
@@ -93,16 +94,26 @@ def test_outputs_without_words_have_no_ead_and_any_other_gap_is_a_mistake():
     values = dict(whole.per_prompt["toy_ood"]["1.0"])
     number = len(values["win_rate"])
     del values["ead_per_input"]
-    for empty in (1.0, 0.9):
-        row = {"toy_ood": {"1.0": {**values, "empty_share": (1.0,) * (number - 1) + (empty,)}}}
-        scores = whole.model_copy(update={"per_prompt": row})
-        if empty == 1:
+    for row in (values, {**values, "empty_share": (1.0,) * number}):
+        scores = whole.model_copy(update={"per_prompt": {"toy_ood": {"1.0": row}}})
+        if "empty_share" in row:
             assert np.isnan(per_prompt(scores, "toy_ood", "ead_per_input")).sum() == number
         else:
             with pytest.raises(UserError, match="no ead_per_input on toy_ood"):
                 per_prompt(scores, "toy_ood", "ead_per_input")
         with pytest.raises(UserError, match="no vendi on toy_ood"):
             per_prompt(scores, "toy_ood", "vendi")
+
+
+def test_a_prompt_most_of_whose_outputs_are_empty_has_no_ead():
+    whole = swept("a")
+    values = whole.per_prompt["toy_ood"]["1.0"]
+    number = len(values["win_rate"])
+    row = {**values, "empty_share": (0.5, 9 / 16, *(0.0,) * (number - 2)), "ead_per_input": (0.25,) * number}
+    scores = whole.model_copy(update={"per_prompt": {"toy_ood": {"1.0": row}}})
+    assert np.isnan(per_prompt(scores, "toy_ood", "ead_per_input")).tolist() == [False, True, *[False] * (number - 2)]
+    assert np.isfinite(per_prompt(scores, "toy_ood", "win_rate")).all()
+    assert empty_share(scores, "toy_ood") == pytest.approx((0.5 + 9 / 16) / number)
 
 
 def test_each_machine_is_named_once():

@@ -112,3 +112,16 @@ def test_a_prompt_without_a_value_is_left_out_of_every_seed():
     found = held(sft, ppo, "ood", TASK, "win_rate", ENTROPY)
     assert found.estimate != whole.estimate
     assert found.estimate == pytest.approx(whole.estimate, abs=0.05)
+
+
+def test_a_quantity_that_too_few_prompts_have_is_not_compared_and_ends_no_report():
+    pairs = [pair(seed) for seed in range(3)]
+    sft, ppo = (list(rows) for rows in zip(*pairs, strict=True))
+    values = ppo[1].per_prompt[TASK]["1.0"]
+    fifth = len(values["win_rate"]) // 5
+    spoilt = {**values, "win_rate": (*(None,) * fifth, *values["win_rate"][fifth:])}
+    ppo[1] = ppo[1].model_copy(update={"per_prompt": {TASK: {**ppo[1].per_prompt[TASK], "1.0": spoilt}}})
+    found = held(sft, ppo, "ood", TASK, "win_rate", ENTROPY)
+    assert (found.estimate, found.seeds, found.verdict) == (None, 0, "not compared")
+    assert found.sides == ("unresolved",) * 3
+    assert answers([found])
